@@ -1,0 +1,1 @@
+"""Pictures, tables and files written while a method runs."""

@@ -1,0 +1,1 @@
+"""Data modules that deliver pairs of degraded images with their clean targets."""

@@ -1,0 +1,1 @@
+"""Diffusion schedules and sampling steps, as buffers and pure functions."""

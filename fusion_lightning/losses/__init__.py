@@ -1,0 +1,1 @@
+"""Loss functions and weighted criteria that return their parts by name."""

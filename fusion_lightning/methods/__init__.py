@@ -1,0 +1,1 @@
+"""Fusion methods: one LightningModule per method and stage."""

@@ -1,0 +1,1 @@
+"""Fusion metrics: pure functions and torchmetrics classes."""

@@ -1,0 +1,1 @@
+"""Plain neural networks: shapes documented, no training code."""
