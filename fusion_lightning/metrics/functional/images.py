@@ -1,0 +1,89 @@
+"""What every metric does first: check the three images, turn them grey, bring them to 0..255, and go image by image."""
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
+import torch
+from torch import Tensor
+
+from fusion_lightning.errors import UserError
+
+Options = ParamSpec("Options")
+Definition = Callable[Concatenate[Tensor, Tensor, Tensor, Options], Tensor]
+
+# MATLAB's rgb2gray to full precision, as both toolboxes' drivers apply it before rounding
+_GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+
+
+def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Definition[Options]]:
+    """Make a public metric out of a definition on grey levels.
+
+    The definition gets three tensors (B, H, W) of grey levels 0..255 and returns (B,). The public function takes
+    [0, 1] tensors (B, 1 or 3, H, W) and checks them. On a CPU it goes image by image, which is faster than a batch
+    (one image's maps stay in the cache) and needs the memory of one image; elsewhere the batch goes through at once.
+
+    Args:
+        smallest: Height and width below which the metric has no window to look through.
+    """
+
+    def decorate(definition: Definition[Options]) -> Definition[Options]:
+        @functools.wraps(definition)
+        def score(
+            fused: Tensor, source_a: Tensor, source_b: Tensor, *args: Options.args, **kwargs: Options.kwargs
+        ) -> Tensor:
+            images = {"fused": fused, "source_a": source_a, "source_b": source_b}
+            _check(images, definition.__name__, smallest)
+            step = 1 if fused.device.type == "cpu" else max(fused.shape[0], 1)
+            values = [
+                definition(*(grey_levels(image) for image in chunk), *args, **kwargs)
+                for chunk in zip(*(image.split(step) for image in images.values()), strict=True)
+            ]
+            return torch.cat(values)
+
+        return score
+
+    return decorate
+
+
+def grey_levels(image: Tensor) -> Tensor:
+    """Grey levels 0..255 of images in [0, 1]: (B, 1 or 3, H, W) to (B, H, W).
+
+    Colour becomes grey by round(0.2989 R + 0.5870 G + 0.1140 B), the rule of the original toolboxes' drivers. Grey
+    images are scaled as given; values within 1e-4 of a level are that level, because x / 255 · 255 misses it in
+    float32 and the gradient metrics are decided by exact ties.
+    """
+    if image.dtype in (torch.float16, torch.bfloat16):
+        image = image.float()
+    if image.shape[1] == 3:
+        weights = torch.tensor(_GREY, dtype=torch.float64, device=image.device).view(3, 1, 1)
+        colours = _snap(image.double() * 255)
+        grey = (colours * weights).sum(1)
+        return (grey + (grey.round() - grey).detach()).to(image.dtype)
+    return _snap(image[:, 0] * 255)
+
+
+def _snap(levels: Tensor) -> Tensor:
+    values = levels.detach()
+    nearest = values.round()
+    snapped = torch.where((values - nearest).abs() < 1e-4, nearest, values)
+    # the detour keeps the gradient of images that require one
+    return levels + (snapped - values) if levels.requires_grad else snapped
+
+
+def _check(images: dict[str, Tensor], metric: str, smallest: int) -> None:
+    shapes = {name: tuple(image.shape) for name, image in images.items()}
+    for name, image in images.items():
+        if image.ndim != 4 or image.shape[1] not in (1, 3):
+            raise ValueError(f"`{name}` must have shape (B, 1 or 3, H, W), but got {shapes[name]}")
+        if not image.is_floating_point():
+            raise ValueError(f"`{name}` must be floating point in [0, 1], but got {image.dtype}")
+    if len({(shape[0], *shape[2:]) for shape in shapes.values()}) > 1:
+        raise ValueError(f"`fused`, `source_a` and `source_b` must be of one size, but got {list(shapes.values())}")
+    if min(shapes["fused"][2:]) < smallest:
+        height, width = shapes["fused"][2:]
+        raise UserError(f"{metric} needs images of at least {smallest}x{smallest} pixels, but got {height}x{width}")
+    for name, image in images.items():
+        lowest, highest = (value.item() for value in image.detach().aminmax()) if image.numel() else (0.0, 1.0)
+        if not (lowest > -0.5 and highest < 1.5):
+            raise ValueError(f"`{name}` must be finite and in [0, 1], but its values go from {lowest} to {highest}")
