@@ -1,0 +1,76 @@
+"""Sampling: fewer pixels, fewer grey levels."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from fusion_lightning.degradations.base import Degradation, Params, Strength, choice, strength
+
+
+@dataclass(frozen=True)
+class Downsample(Degradation):
+    """Low resolution.
+
+    Args:
+        factor: How many pixels become one, in each direction; a whole number.
+        method: ``area`` averages blocks of factor × factor pixels (at the lower and right edge of what is there);
+            ``cubic`` samples a cubic interpolation, without smoothing first.
+        up: Whether the image is brought back to its size, by cubic interpolation. Otherwise it stays small,
+            ⌈H / factor⌉ × ⌈W / factor⌉.
+    """
+
+    name: ClassVar[str] = "downsample"
+    severities: ClassVar[tuple[Params, ...]] = tuple({"factor": factor, "up": True} for factor in (2, 3, 4, 6, 8))
+    factor: Strength = strength(4, low=1, high=64, whole=True)
+    method: str = choice("area", "cubic")
+    up: bool = False
+
+    def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
+        """Average or sample, and enlarge if asked."""
+        height, width, channels = image.shape
+        factor = int(params["factor"])
+        small = _average(image, factor) if params["method"] == "area" else _cubic(image, factor)
+        if params["up"]:
+            small = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+        return np.clip(small.reshape(*small.shape[:2], channels), 0, 1)
+
+
+@dataclass(frozen=True)
+class Quantize(Degradation):
+    """Storage in few bits: 256 grey levels in an 8-bit file.
+
+    Args:
+        rounding: ``nearest`` level, or ``down``, as files written by truncation have it.
+    """
+
+    name: ClassVar[str] = "quantize"
+    severities: ClassVar[tuple[Params, ...]] = tuple({"levels": levels} for levels in (64, 32, 16, 8, 4))
+    levels: Strength = strength(256, low=2, high=65536, whole=True)
+    rounding: str = choice("nearest", "down")
+
+    def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
+        """Round."""
+        top = np.float32(params["levels"] - 1)
+        # a stored level k comes back as k / 255 · 255, which float32 may put just below k: a quarter of a
+        # thousandth of a level keeps it, and is far below what any image resolves
+        offset = np.float32(0.5 if params["rounding"] == "nearest" else 2.5e-4)
+        return np.floor(image * top + offset) / top
+
+
+def _average(image: np.ndarray, factor: int) -> np.ndarray:
+    """Mean of every block; the last ones average the pixels they have."""
+    height, width, channels = image.shape
+    below, beside = -height % factor, -width % factor
+    whole = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=(0.0, 0.0, 0.0, 0.0))
+    size = (whole.shape[1] // factor, whole.shape[0] // factor)
+    small = cv2.resize(whole, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
+    small[-1] *= factor / (factor - below)
+    small[:, -1] *= factor / (factor - beside)
+    return small
+
+
+def _cubic(image: np.ndarray, factor: int) -> np.ndarray:
+    size = (-(-image.shape[1] // factor), -(-image.shape[0] // factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).reshape(size[1], size[0], image.shape[2])
