@@ -1,0 +1,179 @@
+"""The degrade-fusion network of CLED-Fusion's second stage."""
+
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusion_lightning.color import as_rgb, chroma, luma, merge
+from fusion_lightning.errors import UserError
+from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
+from fusion_lightning.networks.layers import pad_to_multiple
+
+FusionSize = Literal["tiny", "small", "base", "large"]
+
+
+class FusionShape(NamedTuple):
+    """Width of the first level (it doubles per level) and the number of block pairs in each of the four."""
+
+    width: int
+    depths: tuple[int, int, int, int]
+
+
+SHAPES: dict[str, FusionShape] = {
+    "tiny": FusionShape(16, (1, 1, 1, 1)),
+    "small": FusionShape(24, (1, 1, 1, 1)),
+    "base": FusionShape(32, (1, 1, 2, 2)),
+    "large": FusionShape(48, (2, 2, 2, 4)),
+}
+
+_HEADS = (1, 2, 4, 8)
+
+
+class DegradeFusion(nn.Module):
+    """Remove a chosen share of two sources' degradation and fuse them.
+
+    Every modality has an encoder of four levels (TSAB, then SSAB, channels doubling); cross-attention joins the two
+    at every level; the decoder climbs from the deepest join, taking up the shallower ones, and ends in a refinement
+    block.
+
+    The network predicts what has to be added to a base image: the larger luma of the two restored sources with the
+    colour of the one that has colour. The last convolution starts at zero, so that an untrained network returns
+    that base. With `base=False` the network predicts the whole image.
+
+    Args:
+        size: `tiny`, `small`, `base` or `large`; see `SHAPES`.
+        base: Whether the prediction is added to the base image.
+
+    Raises:
+        UserError: If `size` is none of the four.
+    """
+
+    def __init__(self, size: FusionSize = "base", base: bool = True) -> None:
+        super().__init__()
+        if size not in SHAPES:
+            raise UserError(f"`size` must be one of {', '.join(SHAPES)}, but got {size!r}")
+        width, depths = SHAPES[size]
+        widths = [width << level for level in range(len(depths))]
+        self.base = base
+        self.encoder_a = Encoder(widths, depths)
+        self.encoder_b = Encoder(widths, depths)
+        deepest = len(widths) - 1
+        self.joins = nn.ModuleList(
+            CrossAttention(channels, heads, spatial=level == deepest)
+            for level, (channels, heads) in enumerate(zip(widths, _HEADS, strict=True))
+        )
+        self.decoder = nn.ModuleList(
+            DecoderLevel(below, channels, heads)
+            for (channels, below), heads in zip(pairwise(widths), _HEADS[:-1], strict=True)
+        )
+        self.refinement = TSAB(width, _HEADS[0])
+        self.head = nn.Conv2d(width, 3, 3, padding=1)
+        if base:
+            nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(
+        self,
+        source_a: Tensor,
+        residual_a: Tensor,
+        source_b: Tensor,
+        residual_b: Tensor,
+        strength_a: float = 1.0,
+        strength_b: float = 1.0,
+        balance: float = 0.5,
+    ) -> Tensor:
+        """Fuse two degraded sources.
+
+        Args:
+            source_a: I_in of modality a, (B, 1 or 3, H, W) in [0, 1]. Any H and W.
+            residual_a: Its residual I_res^θ on the same scale (half of that of images in [−1, 1]), in [−1, 1].
+            source_b: I_in of modality b.
+            residual_b: Its residual.
+            strength_a: Removal strength r of modality a: 0 keeps the degradation, 1 removes it.
+            strength_b: Removal strength of modality b.
+            balance: Cross-modal balance in [0, 1]; 0.5 changes nothing. Towards 0 the luma moves in a straight line to
+                that of the restored a, towards 1 to that of the restored b; the fused colours stay. Along a straight
+                line the correlation with its end can only grow.
+
+        Returns:
+            The fused RGB image I_f, (B, 3, H, W) in [0, 1].
+        """
+        restored_a = remove_degradation(source_a, residual_a, strength_a)
+        restored_b = remove_degradation(source_b, residual_b, strength_b)
+        prediction = self._predict(as_rgb(restored_a), as_rgb(restored_b)).float()
+        fused = prediction + base_image(restored_a, restored_b) if self.base else prediction
+        if balance != 0.5:
+            fused = shift_balance(fused, restored_a, restored_b, balance)
+        return fused.clamp(0, 1)
+
+    def _predict(self, a: Tensor, b: Tensor) -> Tensor:
+        height, width = a.shape[-2:]
+        multiple = 2 ** len(self.decoder)
+        levels_a = self.encoder_a(pad_to_multiple(a, multiple))
+        levels_b = self.encoder_b(pad_to_multiple(b, multiple))
+        *shallow, features = (join(x, y) for join, x, y in zip(self.joins, levels_a, levels_b, strict=True))
+        for level, fused in zip(reversed(self.decoder), reversed(shallow), strict=True):
+            features = level(features, fused)
+        return self.head(self.refinement(features))[..., :height, :width]
+
+
+class Encoder(nn.Module):
+    """One modality's four levels of TSAB and SSAB; an RGB image (B, 3, H, W) to the features of every level."""
+
+    def __init__(self, widths: list[int], depths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.entries = nn.ModuleList(
+            [
+                nn.Conv2d(3, widths[0], 3, padding=1),
+                *(nn.Conv2d(above, below, 2, stride=2) for above, below in pairwise(widths)),
+            ]
+        )
+        self.levels = nn.ModuleList(
+            nn.Sequential(*(block(channels, heads) for _ in range(depth) for block in (TSAB, SSAB)))
+            for channels, depth, heads in zip(widths, depths, _HEADS, strict=True)
+        )
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """Return the features of every level, the largest map first."""
+        outputs = []
+        for entry, level in zip(self.entries, self.levels, strict=True):
+            features = level(entry(features))
+            outputs.append(features)
+        return outputs
+
+
+class DecoderLevel(nn.Module):
+    """Bring the deeper features up, take up this level's fused ones, and let a TSAB sort them."""
+
+    def __init__(self, below: int, channels: int, heads: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(below, channels, 1)
+        self.merge = nn.Conv2d(2 * channels, channels, 1)
+        self.block = TSAB(channels, heads)
+
+    def forward(self, deeper: Tensor, fused: Tensor) -> Tensor:
+        """Join features (B, below, H/2, W/2) and (B, channels, H, W) to (B, channels, H, W)."""
+        deeper = F.interpolate(self.reduce(deeper), scale_factor=2.0, mode="nearest")
+        return self.block(self.merge(torch.cat((deeper, fused), dim=1)))
+
+
+def remove_degradation(source: Tensor, residual: Tensor, strength: float = 1.0) -> Tensor:
+    """The fusion's first operation, I_in − r·I_res, clamped to an image in [0, 1]."""
+    return (source - strength * residual).clamp(0, 1)
+
+
+def base_image(a: Tensor, b: Tensor) -> Tensor:
+    """The larger luma of two images in the colours of the one that has colour; RGB (B, 3, H, W)."""
+    # A grey image's chroma is 0.5 everywhere, so the sum of deviations is the colour image's own.
+    return merge(torch.maximum(luma(a), luma(b)), chroma(a) + chroma(b) - 0.5)
+
+
+def shift_balance(fused: Tensor, a: Tensor, b: Tensor, balance: float) -> Tensor:
+    """Move the luma of the fused image towards that of a (`balance` < 0.5) or b (> 0.5), keeping its colours."""
+    share = abs(2 * balance - 1)
+    target = luma(a if balance < 0.5 else b)
+    return fused + share * (target - luma(fused))

@@ -1,0 +1,226 @@
+"""The restoration network of CLED-Fusion's first stage: a U-Net that sees what a degradation added to an image."""
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusion_lightning.errors import UserError
+from fusion_lightning.networks.layers import ChannelNorm, as_map, as_tokens, pad_to_multiple
+
+UNetSize = Literal["tiny", "small", "base", "large"]
+
+WIDTHS: dict[str, tuple[int, int, int, int]] = {
+    "tiny": (32, 32, 32, 32),
+    "small": (32, 64, 64, 128),
+    "base": (64, 128, 128, 256),
+    "large": (64, 128, 256, 512),
+}
+"""Channels of the four levels; the published networks have 0.9, 3.3, 12.4 and 36.26 million parameters."""
+
+_HEADS = 4
+_HEAD_CHANNELS = 32
+
+
+class ResidualUNet(nn.Module):
+    """U-Net that predicts the residual I_res = I_in − I_0, or as a second network the noise ε, from a state I_t.
+
+    Four levels of two time-conditioned residual blocks and linear attention, full attention in the middle.
+    The last convolution starts at zero: an untrained network leaves the degraded image as it is.
+    Weights lie channels-last in memory, and features follow them.
+
+    Args:
+        size: `tiny`, `small`, `base` or `large`; see `WIDTHS`.
+        channels: Channels of an image, 3 in the paper (infrared is repeated).
+
+    Raises:
+        UserError: If `size` is none of the four.
+    """
+
+    def __init__(self, size: UNetSize = "base", channels: int = 3) -> None:
+        super().__init__()
+        if size not in WIDTHS:
+            raise UserError(f"`size` must be one of {', '.join(WIDTHS)}, but got {size!r}")
+        widths = WIDTHS[size]
+        first, deepest = widths[0], widths[-1]
+        time_channels = 4 * first
+        self.stem = nn.Conv2d(2 * channels, first, 7, padding=3)
+        self.time = TimeEmbedding(first, time_channels)
+        self.encoder = nn.ModuleList(
+            EncoderLevel(width, below, time_channels, last=level == len(widths) - 1)
+            for level, (width, below) in enumerate(pairwise((first, *widths)))
+        )
+        self.middle_in = ResidualBlock(deepest, deepest, time_channels)
+        self.middle_attention = FullAttention(deepest)
+        self.middle_out = ResidualBlock(deepest, deepest, time_channels)
+        self.decoder = nn.ModuleList(
+            DecoderLevel(width, above, time_channels, last=level == len(widths) - 1)
+            for level, (width, above) in enumerate(pairwise((*reversed(widths), first)))
+        )
+        self.final = ResidualBlock(2 * first, first, time_channels)
+        self.head = nn.Conv2d(first, channels, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, state: Tensor, degraded: Tensor, time: Tensor) -> Tensor:
+        """Predict the residual.
+
+        Args:
+            state: I_t, (B, C, H, W); images span [−1, 1]. Any H and W.
+            degraded: I_in, (B, C, H, W) in [−1, 1].
+            time: How far along the diffusion each image is, (B,), as ᾱ_t·T in [0, T].
+
+        Returns:
+            I_res^θ, (B, C, H, W), not clamped: residuals of images in [−1, 1] span [−2, 2].
+        """
+        height, width = state.shape[-2:]
+        features = self.stem(pad_to_multiple(torch.cat((state, degraded), dim=1), 2 ** (len(self.encoder) - 1)))
+        stem = features
+        time = self.time(time)
+        skips: list[Tensor] = []
+        for down in self.encoder:
+            features, inner, outer = down(features, time)
+            skips += inner, outer
+        features = self.middle_in(features, time)
+        features = self.middle_attention(features)
+        features = self.middle_out(features, time)
+        for up in self.decoder:
+            features = up(features, skips.pop(), skips.pop(), time)
+        features = self.final(torch.cat((features, stem), dim=1), time)
+        return self.head(features)[..., :height, :width]
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the time, then a small perceptron; (B,) to (B, out_channels)."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=torch.float64))
+        self.register_buffer("frequencies", frequencies.float(), persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(channels, out_channels), nn.GELU(), nn.Linear(out_channels, out_channels))
+
+    def forward(self, time: Tensor) -> Tensor:
+        """Embed times (B,)."""
+        angles = time.float()[:, None] * self.frequencies
+        return self.mlp(torch.cat((angles.sin(), angles.cos()), dim=1))
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """Convolution whose filters are brought to zero mean and unit variance before use (Qiao et al., 2019).
+
+    Normalising the flattened filters is a layer normalisation, so one fused kernel does it and its gradient.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve features (B, C, H, W)."""
+        rows = self.weight.permute(0, 2, 3, 1)  # the memory order of channels-last weights: no copy
+        weight = F.layer_norm(rows, rows.shape[1:], eps=1e-5).permute(0, 3, 1, 2)
+        return self._conv_forward(features, weight, self.bias)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with group normalisation; the time scales and shifts the first one's output."""
+
+    def __init__(self, channels: int, out_channels: int, time_channels: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(time_channels, 2 * out_channels)
+        self.conv1 = StandardizedConv2d(channels, out_channels, 3, padding=1)
+        self.norm1 = nn.GroupNorm(8, out_channels)
+        self.conv2 = StandardizedConv2d(out_channels, out_channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(8, out_channels)
+        self.shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+
+    def forward(self, features: Tensor, time: Tensor) -> Tensor:
+        """Transform features (B, C, H, W) at the embedded time (B, time_channels)."""
+        scale, shift = self.modulation(F.silu(time))[..., None, None].chunk(2, dim=1)
+        hidden = self.norm1(self.conv1(features))
+        hidden = F.silu(torch.addcmul(shift, hidden, scale + 1))
+        hidden = F.silu(self.norm2(self.conv2(hidden)))
+        return hidden + self.shortcut(features)
+
+
+class LinearAttention(nn.Module):
+    """Attention at a cost linear in the pixels: keys are normalised over pixels, queries over channels.
+
+    As the keys' weights already sum to one, values are averaged, not summed: the result does not depend on the
+    image's size.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = _HEADS * _HEAD_CHANNELS
+        self.norm = ChannelNorm(channels, bias=False)
+        self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        self.to_out = nn.Sequential(nn.Conv2d(inner, channels, 1), ChannelNorm(channels, bias=False))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Attend within features (B, C, H, W) and add the result to them."""
+        query, key, value = (as_tokens(part, _HEADS) for part in self.to_qkv(self.norm(features)).chunk(3, dim=1))
+        query = query.softmax(dim=-1) * _HEAD_CHANNELS**-0.5
+        context = key.softmax(dim=-2).transpose(-1, -2) @ value
+        return features + self.to_out(as_map(query @ context, *features.shape[-2:]))
+
+
+class FullAttention(nn.Module):
+    """Attention of every pixel to every pixel, for the smallest map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = _HEADS * _HEAD_CHANNELS
+        self.norm = ChannelNorm(channels, bias=False)
+        self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        self.to_out = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Attend within features (B, C, H, W) and add the result to them."""
+        query, key, value = (as_tokens(part, _HEADS) for part in self.to_qkv(self.norm(features)).chunk(3, dim=1))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return features + self.to_out(as_map(attended, *features.shape[-2:]))
+
+
+class EncoderLevel(nn.Module):
+    """Two blocks and attention, then half the size (the last level keeps its size)."""
+
+    def __init__(self, channels: int, out_channels: int, time_channels: int, last: bool) -> None:
+        super().__init__()
+        self.block1 = ResidualBlock(channels, channels, time_channels)
+        self.block2 = ResidualBlock(channels, channels, time_channels)
+        self.attention = LinearAttention(channels)
+        self.down = (
+            nn.Conv2d(channels, out_channels, 3, padding=1)
+            if last
+            else nn.Conv2d(channels, out_channels, 4, stride=2, padding=1)
+        )
+
+    def forward(self, features: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the next level's features and this level's two skip connections."""
+        inner = self.block1(features, time)
+        outer = self.attention(self.block2(inner, time))
+        return self.down(outer), inner, outer
+
+
+class DecoderLevel(nn.Module):
+    """Two blocks that take up a skip connection each, attention, then twice the size (the last keeps its size)."""
+
+    def __init__(self, channels: int, out_channels: int, time_channels: int, last: bool) -> None:
+        super().__init__()
+        self.block1 = ResidualBlock(channels + out_channels, channels, time_channels)
+        self.block2 = ResidualBlock(channels + out_channels, channels, time_channels)
+        self.attention = LinearAttention(channels)
+        self.scale = 1.0 if last else 2.0
+        self.up = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, features: Tensor, outer: Tensor, inner: Tensor, time: Tensor) -> Tensor:
+        """Return the features of the level above; `outer` and `inner` are the encoder's skip connections."""
+        features = self.block1(torch.cat((features, outer), dim=1), time)
+        features = self.attention(self.block2(torch.cat((features, inner), dim=1), time))
+        if self.scale != 1:
+            features = F.interpolate(features, scale_factor=self.scale, mode="nearest")
+        return self.up(features)
