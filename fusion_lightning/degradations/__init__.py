@@ -1,7 +1,7 @@
 """What goes wrong between a scene and its image.
 
-A degradation draws parameters from a generator (`Degradation.sample`) and applies them (`Degradation.apply`); a scenario
-names one for each source. Both are written as text in configs: see `parse`.
+A degradation draws parameters from a generator (`Degradation.sample`) and applies them (`Degradation.apply`); a
+scenario names one for each source. Both are written as text in configs: see `parse`.
 """
 
 from fusion_lightning.degradations.base import (

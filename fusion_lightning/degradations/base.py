@@ -1,11 +1,12 @@
 """What every degradation is: strengths, parameters drawn from them, and a deterministic effect."""
 
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -21,14 +22,13 @@ EFFECTS: dict[str, type["Degradation"]] = {}
 """Every effect by the name it has in a specification."""
 
 
-def strength(default: Strength, low: float = 0.0, high: float = math.inf, whole: bool = False) -> Any:
-    """Declare a strength of an effect: its default, the values it may take, and whether they are whole numbers."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "whole": whole})
+class Bounds(NamedTuple):
+    """What a strength may be, written as ``Annotated[Strength, Bounds(...)]``."""
 
-
-def choice(default: str, *others: str) -> Any:
-    """Declare an argument of an effect that is one of a few words."""
-    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
+    low: float = 0.0
+    high: float = math.inf
+    whole: bool = False
+    """Whether only whole numbers make sense."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Degradation(ABC):
     them; `apply` does the same thing to the same image for the same parameters, always. Images are float32 arrays
     (H, W, 1) or (H, W, 3) in [0, 1], and stay so.
 
-    Subclasses are frozen dataclasses: their fields, declared with `strength` and `choice`, are their parameters.
+    Subclasses are frozen dataclasses whose fields are their parameters; the annotation of a field (`Bounds`, a
+    ``Literal`` of words, ``bool``) says what it may be.
     """
 
     name: ClassVar[str] = ""
@@ -59,8 +60,8 @@ class Degradation(ABC):
         Raises:
             UserError: A strength is not a number or a range, or lies outside what it may be.
         """
-        for field in dataclasses.fields(self):
-            _check(self.name, field, getattr(self, field.name))
+        for name, hint in hints(type(self)).items():
+            _check(f"`{name}` of `{self.name}`", hint, getattr(self, name))
 
     @classmethod
     def at_severity(cls, level: int) -> Self:
@@ -83,7 +84,7 @@ class Degradation(ABC):
         Returns:
             Plain numbers, words and booleans; random fields are stood for by an integer ``seed``.
         """
-        params = {field.name: _draw(generator, field, getattr(self, field.name)) for field in dataclasses.fields(self)}
+        params = {name: _draw(generator, hint, getattr(self, name)) for name, hint in hints(type(self)).items()}
         if self.random:
             params["seed"] = int(generator.integers(2**32))
         return params
@@ -98,6 +99,23 @@ class Degradation(ABC):
 
 
 @dataclass(frozen=True)
+class Identity(Degradation):
+    """Nothing goes wrong; in a specification: ``identity``."""
+
+    name: ClassVar[str] = "identity"
+
+    severities: ClassVar[tuple[Params, ...]] = ({},) * 5
+
+    def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
+        """The image itself."""
+        return image
+
+    def plan(self, generator: np.random.Generator, shape: Sequence[int]) -> list[AppliedDegradation]:
+        """No effect."""
+        return []
+
+
+@dataclass(frozen=True)
 class _Composite(Degradation):
     """A degradation made of others; its parameters are the effects that were drawn."""
 
@@ -106,22 +124,6 @@ class _Composite(Degradation):
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         return reapply(image, params["effects"])
-
-
-@dataclass(frozen=True)
-class Identity(_Composite):
-    """Nothing goes wrong; in a specification: ``identity``."""
-
-    name: ClassVar[str] = "identity"
-
-    @classmethod
-    def at_severity(cls, level: int) -> Self:
-        """Nothing has no degrees: the same at every level."""
-        return cls()
-
-    def plan(self, generator: np.random.Generator, shape: Sequence[int]) -> list[AppliedDegradation]:
-        """No effect."""
-        return []
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class OneOf(_Composite):
             return
         if len(self.weights) != len(self.choices) or min(self.weights) < 0 or not 0 < sum(self.weights) < math.inf:
             raise UserError(
-                f"`weights` must be {len(self.choices)} numbers of at least 0 that are not all 0, but got {self.weights}"
+                f"`weights` must be {len(self.choices)} numbers of at least 0, not all 0, but got {self.weights}"
             )
 
     def plan(self, generator: np.random.Generator, shape: Sequence[int]) -> list[AppliedDegradation]:
@@ -199,36 +201,39 @@ def reapply(image: np.ndarray, effects: Sequence[AppliedDegradation]) -> np.ndar
     return image
 
 
-def _draw(generator: np.random.Generator, field: "dataclasses.Field[Any]", value: Any) -> Any:
+@functools.cache
+def hints(effect: type[Degradation]) -> dict[str, Any]:
+    """The parameters of an effect with their annotations, in order."""
+    annotations = get_type_hints(effect, include_extras=True)
+    return {field.name: annotations[field.name] for field in dataclasses.fields(effect)}
+
+
+def _draw(generator: np.random.Generator, hint: Any, value: Any) -> Any:
     if not isinstance(value, tuple):
         return value
-    if field.metadata["whole"]:
+    if hint.__metadata__[0].whole:
         return int(generator.integers(int(value[0]), int(value[1]) + 1))
     return float(generator.uniform(*value))
 
 
-def _check(effect: str, field: "dataclasses.Field[Any]", value: Any) -> None:
-    where = f"`{field.name}` of `{effect}`"
-    if "choices" in field.metadata:
-        if value not in field.metadata["choices"]:
-            raise UserError(f"{where} must be one of {', '.join(field.metadata['choices'])}, but got `{value}`")
-    elif isinstance(field.default, bool):
-        if not isinstance(value, bool):
-            raise UserError(f"{where} must be true or false, but got `{value}`")
-    elif "low" in field.metadata:
-        _check_strength(where, field, value)
+def _check(where: str, hint: Any, value: Any) -> None:
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        raise UserError(f"{where} must be one of {', '.join(get_args(hint))}, but got `{value}`")
+    if hint is bool and not isinstance(value, bool):
+        raise UserError(f"{where} must be true or false, but got `{value}`")
+    if get_origin(hint) is Annotated:
+        _check_strength(where, hint.__metadata__[0], value)
 
 
-def _check_strength(where: str, field: "dataclasses.Field[Any]", value: Any) -> None:
-    bounds = value if isinstance(value, tuple) else (value, value)
-    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
-    if len(bounds) != 2 or not numbers or not all(map(math.isfinite, bounds)):
+def _check_strength(where: str, bounds: Bounds, value: Any) -> None:
+    ends = value if isinstance(value, tuple) else (value, value)
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
+    if len(ends) != 2 or not numbers or not all(map(math.isfinite, ends)):
         raise UserError(f"{where} must be a number or a range of two, but got `{value}`")
-    if bounds[0] > bounds[1]:
-        raise UserError(f"{where} must be a range from low to high, but got {bounds[0]}..{bounds[1]}")
-    low, high = field.metadata["low"], field.metadata["high"]
-    if bounds[0] < low or bounds[1] > high:
-        allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+    if ends[0] > ends[1]:
+        raise UserError(f"{where} must be a range from low to high, but got {ends[0]}..{ends[1]}")
+    if ends[0] < bounds.low or ends[1] > bounds.high:
+        allowed = f"at least {bounds.low:g}" if bounds.high == math.inf else f"from {bounds.low:g} to {bounds.high:g}"
         raise UserError(f"{where} must be {allowed}, but got {value}")
-    if field.metadata["whole"] and any(bound != int(bound) for bound in bounds):
+    if bounds.whole and any(end != int(end) for end in ends):
         raise UserError(f"{where} must be a whole number, but got {value}")

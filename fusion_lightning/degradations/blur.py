@@ -1,15 +1,18 @@
 """Blurs: convolutions with a Gaussian, a line or a disk."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
 
 from fusion_lightning import kernels
-from fusion_lightning.degradations.base import Degradation, Params, Strength, choice, strength
+from fusion_lightning.degradations.base import Bounds, Degradation, Params, Strength
 
 _BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "zero": cv2.BORDER_CONSTANT, "circular": cv2.BORDER_WRAP}
+
+_LARGEST_DIRECT = 11
+"""Side of the largest kernel that OpenCV applies directly."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,14 @@ class Blur(Degradation):
 
     name: ClassVar[str] = "blur"
     severities: ClassVar[tuple[Params, ...]] = tuple({"sigma": sigma} for sigma in (0.7, 1.2, 2.0, 3.0, 4.5))
-    sigma: Strength = strength((1.0, 3.0), high=100)
-    padding: str = choice("reflect", "zero", "circular")
+    sigma: Annotated[Strength, Bounds(high=100)] = (1.0, 3.0)
+    padding: Literal["reflect", "zero", "circular"] = "reflect"
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Convolve rows and columns with the Gaussian, cut at five deviations."""
         taps = kernels.gaussian_taps(params["sigma"])
-
-        def convolve(extended: np.ndarray, border: int) -> np.ndarray:
-            return np.asarray(cv2.sepFilter2D(extended, -1, taps, taps, borderType=border))
-
-        return _filter(image, len(taps), params["padding"], convolve)
+        reach = len(taps) // 2
+        return _crop(cv2.sepFilter2D(_extend(image, reach, params["padding"]), -1, taps, taps), reach, image)
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class MotionBlur(Degradation):
 
     name: ClassVar[str] = "motion_blur"
     severities: ClassVar[tuple[Params, ...]] = tuple({"length": length} for length in (4, 8, 13, 20, 30))
-    length: Strength = strength((7.0, 20.0), low=1, high=500)
-    angle: Strength = strength((0.0, 180.0), low=-360, high=360)
-    padding: str = choice("reflect", "zero", "circular")
+    length: Annotated[Strength, Bounds(low=1, high=500)] = (7.0, 20.0)
+    angle: Annotated[Strength, Bounds(low=-360, high=360)] = (0.0, 180.0)
+    padding: Literal["reflect", "zero", "circular"] = "reflect"
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Convolve with a line."""
@@ -69,8 +69,8 @@ class Defocus(Degradation):
 
     name: ClassVar[str] = "defocus"
     severities: ClassVar[tuple[Params, ...]] = tuple({"radius": radius} for radius in (1, 2, 3.5, 5, 8))
-    radius: Strength = strength((2.0, 5.0), high=100)
-    padding: str = choice("reflect", "zero", "circular")
+    radius: Annotated[Strength, Bounds(high=100)] = (2.0, 5.0)
+    padding: Literal["reflect", "zero", "circular"] = "reflect"
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Convolve with a disk."""
@@ -78,23 +78,30 @@ class Defocus(Degradation):
 
 
 def _convolve(image: np.ndarray, kernel: np.ndarray, padding: str) -> np.ndarray:
-    def correlate(extended: np.ndarray, border: int) -> np.ndarray:
-        # the kernels are point-symmetric, so that OpenCV's correlation is the convolution
-        return np.asarray(cv2.filter2D(extended, -1, kernel, borderType=border))
+    """Convolve with a point-symmetric kernel; correlation, which OpenCV computes, is then the same."""
+    reach = len(kernel) // 2
+    if len(kernel) <= _LARGEST_DIRECT:
+        return _crop(cv2.filter2D(_extend(image, reach, padding), -1, kernel), reach, image)
+    # a product of spectra; OpenCV's filter does the same for large kernels, five times as slowly
+    height, width = (cv2.getOptimalDFTSize(side + 2 * reach) for side in image.shape[:2])
+    embedded = np.zeros((height, width), np.float32)
+    embedded[: len(kernel), : len(kernel)] = kernel
+    spectrum = cv2.dft(embedded)
+    extended = _extend(image, reach, padding, below=height - image.shape[0], beside=width - image.shape[1])
+    inverse = cv2.DFT_INVERSE | cv2.DFT_REAL_OUTPUT | cv2.DFT_SCALE
+    planes = [cv2.dft(cv2.mulSpectrums(cv2.dft(plane), spectrum, 0), flags=inverse) for plane in cv2.split(extended)]
+    # the kernel's origin lies `reach` inside its corner, which moves the result as far again
+    return _crop(cv2.merge(planes)[reach:, reach:], reach, image)
 
-    return _filter(image, len(kernel), padding, correlate)
+
+def _extend(image: np.ndarray, reach: int, padding: str, below: int = 0, beside: int = 0) -> np.ndarray:
+    """Put a border around the image: ``reach`` pixels, or so many that ``below`` and ``beside`` are added in all."""
+    below, beside = max(below - reach, reach), max(beside - reach, reach)
+    return np.asarray(cv2.copyMakeBorder(image, reach, below, reach, beside, _BORDERS[padding]))
 
 
-def _filter(image: np.ndarray, side: int, padding: str, convolve: Any) -> np.ndarray:
-    """Run an OpenCV filter with a kernel of ``side`` pixels; OpenCV filters cannot wrap around by themselves."""
-    if side == 1:
-        return image.copy()
-    if padding == "circular":
-        reach = side // 2
-        extended = cv2.copyMakeBorder(image, reach, reach, reach, reach, cv2.BORDER_WRAP)
-        blurred = convolve(extended, cv2.BORDER_REFLECT_101).reshape(*extended.shape[:2], image.shape[2])
-        blurred = blurred[reach:-reach, reach:-reach]
-    else:
-        blurred = convolve(image, _BORDERS[padding])
-    # rounding may leave the range by one unit in the last place
-    return np.clip(blurred.reshape(image.shape), 0, 1)
+def _crop(extended: np.ndarray, reach: int, image: np.ndarray) -> np.ndarray:
+    """Cut the border off; rounding may have left [0, 1] by a unit in the last place."""
+    height, width = image.shape[:2]
+    inside = extended[reach : reach + height, reach : reach + width]
+    return np.clip(inside.reshape(image.shape), 0, 1)

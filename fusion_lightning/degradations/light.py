@@ -4,12 +4,12 @@ The published sets hold real captures of these; the effects here are models of t
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
 
-from fusion_lightning.degradations.base import Degradation, Params, Strength, strength
+from fusion_lightning.degradations.base import Bounds, Degradation, Params, Strength
 from fusion_lightning.degradations.noise import LEVELS, normal
 
 
@@ -33,10 +33,10 @@ class LowLight(Degradation):
         {"gamma": 2.2, "gain": 0.28, "peak": 500, "read": 1.8},
         {"gamma": 2.6, "gain": 0.20, "peak": 300, "read": 2.5},
     )
-    gamma: Strength = strength((1.5, 2.5), low=0.1, high=10)
-    gain: Strength = strength((0.25, 0.6), high=1)
-    peak: Strength = strength((400.0, 1500.0), low=1)
-    read: Strength = strength((0.5, 2.0), high=100)
+    gamma: Annotated[Strength, Bounds(low=0.1, high=10)] = (1.5, 2.5)
+    gain: Annotated[Strength, Bounds(high=1)] = (0.25, 0.6)
+    peak: Annotated[Strength, Bounds(low=1)] = (400.0, 1500.0)
+    read: Annotated[Strength, Bounds(high=100)] = (0.5, 2.0)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Darken, then add the noise that the sensor adds to little light, and clip."""
@@ -65,9 +65,9 @@ class OverExposure(Degradation):
         {"gain": 2.5, "gamma": 0.8, "glare": 0.4},
         {"gain": 3.2, "gamma": 0.7, "glare": 0.5},
     )
-    gain: Strength = strength((1.4, 2.5), low=1, high=100)
-    gamma: Strength = strength((0.8, 1.0), low=0.1, high=10)
-    glare: Strength = strength((0.1, 0.4), high=1)
+    gain: Annotated[Strength, Bounds(low=1, high=100)] = (1.4, 2.5)
+    gamma: Annotated[Strength, Bounds(low=0.1, high=10)] = (0.8, 1.0)
+    glare: Annotated[Strength, Bounds(high=1)] = (0.1, 0.4)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Brighten, spread the glare, clip."""
@@ -90,8 +90,8 @@ class LowContrast(Degradation):
     severities: ClassVar[tuple[Params, ...]] = tuple(
         {"contrast": contrast} for contrast in (0.7, 0.5, 0.35, 0.22, 0.12)
     )
-    contrast: Strength = strength((0.2, 0.5), high=1)
-    level: Strength = strength((0.3, 0.6), high=1)
+    contrast: Annotated[Strength, Bounds(high=1)] = (0.2, 0.5)
+    level: Annotated[Strength, Bounds(high=1)] = (0.3, 0.6)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Flatten."""

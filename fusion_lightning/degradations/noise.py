@@ -1,19 +1,35 @@
 """Noise of sensors: Gaussian, photon, columns, dead pixels. Deviations are in 8-bit grey levels."""
 
+import functools
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from statistics import NormalDist
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from fusion_lightning.degradations.base import Degradation, Params, Strength, strength
+from fusion_lightning.degradations.base import Bounds, Degradation, Params, Strength
 
 LEVELS = 255.0
 """Grey levels between black and white of an 8-bit image."""
 
 
 def normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal numbers, float32, a function of ``seed`` and ``shape`` alone."""
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    """Standard normal numbers, float32, a function of ``seed`` and ``shape`` alone.
+
+    Sixteen random bits look each number up among 65536 quantiles, which reach to 4.3 deviations: nearly three times
+    as fast as NumPy's own, and independent of the NumPy version, which does not promise to keep its normal numbers.
+    """
+    count = math.prod(shape)
+    bits = np.frombuffer(np.random.PCG64(seed).random_raw((count + 3) // 4).astype("<u8", copy=False), "<u2")
+    return _quantiles()[bits[:count]].reshape(shape)
+
+
+@functools.cache
+def _quantiles() -> np.ndarray:
+    standard = NormalDist()
+    upper = np.array([standard.inv_cdf((index + 0.5) / 65536) for index in range(32768, 65536)], np.float32)
+    return np.concatenate((-upper[::-1], upper))
 
 
 def photons(image: np.ndarray, peak: float, seed: int) -> np.ndarray:
@@ -46,7 +62,7 @@ class Noise(Degradation):
     name: ClassVar[str] = "noise"
     random: ClassVar[bool] = True
     severities: ClassVar[tuple[Params, ...]] = tuple({"sigma": sigma} for sigma in (5, 10, 20, 35, 55))
-    sigma: Strength = strength((5.0, 25.0), high=1000)
+    sigma: Annotated[Strength, Bounds(high=1000)] = (5.0, 25.0)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Add the noise and clip."""
@@ -67,7 +83,7 @@ class Poisson(Degradation):
     name: ClassVar[str] = "poisson"
     random: ClassVar[bool] = True
     severities: ClassVar[tuple[Params, ...]] = tuple({"peak": peak} for peak in (200, 80, 30, 12, 5))
-    peak: Strength = strength((30.0, 90.0), low=1)
+    peak: Annotated[Strength, Bounds(low=1)] = (30.0, 90.0)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Count photons per pixel and channel, and clip."""
@@ -86,7 +102,7 @@ class Stripes(Degradation):
     name: ClassVar[str] = "stripes"
     random: ClassVar[bool] = True
     severities: ClassVar[tuple[Params, ...]] = tuple({"sigma": sigma} for sigma in (3, 6, 10, 16, 25))
-    sigma: Strength = strength((3.0, 8.0), high=1000)
+    sigma: Annotated[Strength, Bounds(high=1000)] = (3.0, 8.0)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Add one offset per column to all rows and channels, and clip."""
@@ -106,8 +122,8 @@ class SaltPepper(Degradation):
     name: ClassVar[str] = "salt_pepper"
     random: ClassVar[bool] = True
     severities: ClassVar[tuple[Params, ...]] = tuple({"salt": p, "pepper": p} for p in (0.001, 0.005, 0.02, 0.05, 0.12))
-    salt: Strength = strength(0.01, high=1)
-    pepper: Strength = strength(0.01, high=1)
+    salt: Annotated[Strength, Bounds(high=1)] = 0.01
+    pepper: Annotated[Strength, Bounds(high=1)] = 0.01
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Replace the pixels; salt wins where both fall on one."""

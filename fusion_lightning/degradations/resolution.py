@@ -1,12 +1,12 @@
 """Sampling: fewer pixels, fewer grey levels."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
 
-from fusion_lightning.degradations.base import Degradation, Params, Strength, choice, strength
+from fusion_lightning.degradations.base import Bounds, Degradation, Params, Strength
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Downsample(Degradation):
 
     name: ClassVar[str] = "downsample"
     severities: ClassVar[tuple[Params, ...]] = tuple({"factor": factor, "up": True} for factor in (2, 3, 4, 6, 8))
-    factor: Strength = strength(4, low=1, high=64, whole=True)
-    method: str = choice("area", "cubic")
+    factor: Annotated[Strength, Bounds(low=1, high=64, whole=True)] = 4
+    method: Literal["area", "cubic"] = "area"
     up: bool = False
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
@@ -47,8 +47,8 @@ class Quantize(Degradation):
 
     name: ClassVar[str] = "quantize"
     severities: ClassVar[tuple[Params, ...]] = tuple({"levels": levels} for levels in (64, 32, 16, 8, 4))
-    levels: Strength = strength(256, low=2, high=65536, whole=True)
-    rounding: str = choice("nearest", "down")
+    levels: Annotated[Strength, Bounds(low=2, high=65536, whole=True)] = 256
+    rounding: Literal["nearest", "down"] = "nearest"
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Round."""

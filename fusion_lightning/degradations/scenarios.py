@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fusion_lightning.degradations.base import Degradation, Identity
+from fusion_lightning.degradations.base import EFFECTS, Degradation, Identity
 from fusion_lightning.degradations.specification import parse
 from fusion_lightning.errors import UserError
 
@@ -96,12 +96,11 @@ def scenario(name_or_specification: str | Mapping[str, str]) -> Scenario:
     text = name_or_specification.strip()
     if text in SCENARIOS:
         return SCENARIOS[text]
-    try:
-        degradation = parse(text)
-    except UserError as error:
-        near = difflib.get_close_matches(text, list(SCENARIOS), n=1)
+    if text.isidentifier() and text not in EFFECTS:
+        near = difflib.get_close_matches(text, [*SCENARIOS, *EFFECTS], n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"scenarios are {', '.join(SCENARIOS)}"
-        raise UserError(f"{error}; nor is it a scenario, {hint}") from None
+        raise UserError(f"`{text}` is neither a scenario nor a degradation; {hint}")
+    degradation = parse(text)
     return Scenario(text, degradation, degradation)
 
 

@@ -11,13 +11,12 @@
 A value without a name belongs to the effect's first argument. ``+`` binds more tightly than ``|``.
 """
 
-import dataclasses
 import difflib
 import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from fusion_lightning.degradations.base import EFFECTS, Chain, Degradation, Identity, OneOf
+from fusion_lightning.degradations.base import EFFECTS, Chain, Degradation, OneOf, hints
 from fusion_lightning.errors import UserError
 
 _TOKEN = re.compile(
@@ -74,12 +73,10 @@ class _Parser:
             self.expect(")", "at the end of the group")
             return inside
         name = self.take()
-        if name == Identity.name:
-            return Identity()
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
-            self.fail(f"the name of an effect must stand where {f'`{name}`' if name else 'the text ends'}")
+            self.fail(f"an effect must be named where {f'`{name}` stands' if name else 'the text ends'}")
         if name not in EFFECTS:
-            self.fail(f"`{name}` is no effect{_suggest(name, [*EFFECTS, Identity.name])}")
+            self.fail(f"`{name}` is no effect{_suggest(name, EFFECTS)}")
         if self.peek() == "@":
             self.take()
             return EFFECTS[name].at_severity(self.severity())
@@ -92,7 +89,7 @@ class _Parser:
         return int(level)
 
     def arguments(self, effect: type[Degradation]) -> dict[str, Any]:
-        names = [field.name for field in dataclasses.fields(effect)]
+        names = list(hints(effect))
         self.take()
         arguments: dict[str, Any] = {}
         if self.peek() == ")":

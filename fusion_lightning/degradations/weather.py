@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
 
-from fusion_lightning import kernels
-from fusion_lightning.degradations.base import Degradation, Params, Strength, choice, strength
+from fusion_lightning.degradations.base import Bounds, Degradation, Params, Strength
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,9 @@ class Haze(Degradation):
     name: ClassVar[str] = "haze"
     random: ClassVar[bool] = True
     severities: ClassVar[tuple[Params, ...]] = tuple({"beta": beta} for beta in (0.03, 0.055, 0.085, 0.125, 0.18))
-    beta: Strength = strength((0.05, 0.14), high=10)
-    airlight: Strength = strength((0.75, 0.9), high=1)
-    depth: str = choice("ground", "radial")
+    beta: Annotated[Strength, Bounds(high=10)] = (0.05, 0.14)
+    airlight: Annotated[Strength, Bounds(high=1)] = (0.75, 0.9)
+    depth: Literal["ground", "radial"] = "ground"
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Scatter."""
@@ -63,12 +62,12 @@ class Rain(Degradation):
         {"density": 3.5, "length": 32.0, "opacity": 0.60, "veil": 0.15},
         {"density": 6.0, "length": 40.0, "opacity": 0.70, "veil": 0.22},
     )
-    density: Strength = strength((0.8, 3.0), high=1000)
-    length: Strength = strength((15.0, 35.0), low=1, high=500)
-    width: Strength = strength((1.0, 2.0), low=1, high=50)
-    angle: Strength = strength((-30.0, 30.0), low=-90, high=90)
-    opacity: Strength = strength((0.3, 0.6), high=1)
-    veil: Strength = strength((0.0, 0.15), high=1)
+    density: Annotated[Strength, Bounds(high=1000)] = (0.8, 3.0)
+    length: Annotated[Strength, Bounds(low=1, high=500)] = (15.0, 35.0)
+    width: Annotated[Strength, Bounds(low=1, high=50)] = (1.0, 2.0)
+    angle: Annotated[Strength, Bounds(low=-90, high=90)] = (-30.0, 30.0)
+    opacity: Annotated[Strength, Bounds(high=1)] = (0.3, 0.6)
+    veil: Annotated[Strength, Bounds(high=1)] = (0.0, 0.15)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Veil the image and lay the streaks over it."""
@@ -94,15 +93,21 @@ def _depth(height: int, width: int, model: str, seed: int) -> np.ndarray:
 def _streaks(height: int, width: int, params: Params) -> np.ndarray:
     """How much of every pixel a streak covers, (H, W, 1) float32 in [0, 1]."""
     generator = np.random.default_rng(params["seed"])
-    # drops fall in from beyond the border as well
-    margin = math.ceil(params["length"] / 2)
-    canvas = np.zeros((height + 2 * margin, width + 2 * margin), np.float32)
-    count = int(generator.poisson(params["density"] * canvas.size / 1000))
-    rows = generator.integers(0, canvas.shape[0], count)
-    columns = generator.integers(0, canvas.shape[1], count)
-    # near drops are bright, most are far
-    canvas[rows, columns] = generator.beta(1.5, 3, count)
-    kernel = kernels.line(params["length"], 90 - params["angle"], params["width"])
-    # a drop keeps its brightness over the whole streak, so the kernel's peak is one, not its sum
-    streaks = cv2.filter2D(canvas, -1, kernel / kernel.max(), borderType=cv2.BORDER_CONSTANT)
-    return np.clip(streaks[margin : margin + height, margin : margin + width, None], 0, 1)
+    lean = math.radians(params["angle"])
+    fall = np.array([math.sin(lean), math.cos(lean)]) * params["length"]
+    # drops also fall in from beyond the border; the area that is drawn in has to be as densely filled
+    margin = np.abs(fall)
+    area = (width + 2 * margin[0]) * (height + margin[1])
+    count = int(generator.poisson(params["density"] * area / 1000))
+    start = generator.uniform((-margin[0], -margin[1]), (width + margin[0], height), (count, 2))
+    # near drops are few, long and bright; most are far
+    near = np.sort(generator.beta(1.2, 3, count))
+    stop = start + fall * (0.4 + near[:, None])
+    # the drawing takes sixteenths of a pixel
+    ends = np.rint(np.stack((start, stop), axis=1) * 16).astype(np.int32)
+    canvas = np.zeros((height, width), np.uint8)
+    for line, distance in zip(ends, near, strict=True):
+        thickness = max(1, round(params["width"] * (0.5 + distance)))
+        cv2.line(canvas, line[0], line[1], int(80 + 175 * distance), thickness, cv2.LINE_AA, shift=4)
+    soft = cv2.GaussianBlur(canvas.astype(np.float32), (3, 3), 0.7)
+    return np.asarray(soft[..., None] / np.float32(255))
