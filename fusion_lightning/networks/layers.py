@@ -1,5 +1,6 @@
 """Small layers that the networks share."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,11 +39,42 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     return F.pad(image, (0, right, 0, below), mode=mode)
 
 
-def as_tokens(features: Tensor, heads: int) -> Tensor:
-    """View features (B, C, H, W) as tokens per head (B, heads, H·W, C / heads)."""
-    return features.flatten(2).unflatten(1, (heads, -1)).transpose(2, 3)
+def as_tokens(features: Tensor) -> Tensor:
+    """View features (B, C, H, W) as tokens (B, H·W, C)."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def as_map(tokens: Tensor, height: int, width: int) -> Tensor:
-    """Turn tokens per head (B, heads, H·W, D) back into features (B, heads·D, H, W), channels last in memory."""
-    return tokens.transpose(1, 2).flatten(2).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    """Turn tokens (B, H·W, C) into features (B, C, H, W), a view that is channels-last in memory."""
+    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """View tokens (B, N, heads·D) per head, as (B, heads, N, D)."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(tokens: Tensor) -> Tensor:
+    """Put tokens (B, heads, N, D) together again, to (B, N, heads·D)."""
+    return tokens.transpose(1, 2).flatten(2)
+
+
+def channel_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
+    """Products of channels summed over tokens, leftᵀ·right per head; twice (B, N, heads·D) to (B, heads, D, D).
+
+    Forms the products across heads too and picks the heads' blocks: one large product costs less than copying the
+    tokens apart.
+    """
+    products = (left.transpose(1, 2) @ right).unflatten(2, (heads, -1)).unflatten(1, (heads, -1))
+    return products.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+
+
+def mix_channels(tokens: Tensor, mixing: Tensor, project: nn.Conv2d) -> Tensor:
+    """Mix the channels of tokens (B, N, heads·D) by `mixing` (B, heads, D, D), then apply a 1×1 convolution.
+
+    The two small matrices are multiplied first, so that the tokens are read and written once: (B, N, C).
+    """
+    projection = project.weight.flatten(1).unflatten(1, (mixing.shape[1], -1))
+    weight = torch.einsum("ohe,bhde->bhdo", projection, mixing.to(projection.dtype)).flatten(1, 2)
+    mixed = tokens @ weight
+    return mixed if project.bias is None else mixed + project.bias.to(mixed.dtype)

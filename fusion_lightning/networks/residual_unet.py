@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_lightning.errors import UserError
-from fusion_lightning.networks.layers import ChannelNorm, as_map, as_tokens, pad_to_multiple
+from fusion_lightning.networks.layers import (
+    ChannelNorm,
+    as_map,
+    as_tokens,
+    channel_products,
+    merge_heads,
+    mix_channels,
+    pad_to_multiple,
+    split_heads,
+)
 
 UNetSize = Literal["tiny", "small", "base", "large"]
 
@@ -157,15 +166,18 @@ class LinearAttention(nn.Module):
         super().__init__()
         inner = _HEADS * _HEAD_CHANNELS
         self.norm = ChannelNorm(channels, bias=False)
-        self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
-        self.to_out = nn.Sequential(nn.Conv2d(inner, channels, 1), ChannelNorm(channels, bias=False))
+        self.to_query, self.to_key, self.to_value = (nn.Conv2d(channels, inner, 1, bias=False) for _ in range(3))
+        self.to_out = nn.Conv2d(inner, channels, 1)
+        self.norm_out = ChannelNorm(channels, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Attend within features (B, C, H, W) and add the result to them."""
-        query, key, value = (as_tokens(part, _HEADS) for part in self.to_qkv(self.norm(features)).chunk(3, dim=1))
-        query = query.softmax(dim=-1) * _HEAD_CHANNELS**-0.5
-        context = key.softmax(dim=-2).transpose(-1, -2) @ value
-        return features + self.to_out(as_map(query @ context, *features.shape[-2:]))
+        normal = self.norm(features)
+        query, key, value = (as_tokens(to(normal)) for to in (self.to_query, self.to_key, self.to_value))
+        query = query.unflatten(2, (_HEADS, -1)).softmax(dim=-1).flatten(2)
+        context = channel_products(key.softmax(dim=1), value, _HEADS) * _HEAD_CHANNELS**-0.5
+        attended = mix_channels(query, context, self.to_out)
+        return features + self.norm_out(as_map(attended, *features.shape[-2:]))
 
 
 class FullAttention(nn.Module):
@@ -175,14 +187,15 @@ class FullAttention(nn.Module):
         super().__init__()
         inner = _HEADS * _HEAD_CHANNELS
         self.norm = ChannelNorm(channels, bias=False)
-        self.to_qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        self.to_query, self.to_key, self.to_value = (nn.Conv2d(channels, inner, 1, bias=False) for _ in range(3))
         self.to_out = nn.Conv2d(inner, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Attend within features (B, C, H, W) and add the result to them."""
-        query, key, value = (as_tokens(part, _HEADS) for part in self.to_qkv(self.norm(features)).chunk(3, dim=1))
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return features + self.to_out(as_map(attended, *features.shape[-2:]))
+        normal = self.norm(features)
+        tokens = (as_tokens(to(normal)) for to in (self.to_query, self.to_key, self.to_value))
+        attended = F.scaled_dot_product_attention(*(split_heads(part, _HEADS) for part in tokens))
+        return features + self.to_out(as_map(merge_heads(attended), *features.shape[-2:]))
 
 
 class EncoderLevel(nn.Module):
