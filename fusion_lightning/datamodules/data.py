@@ -1,0 +1,221 @@
+"""The one data module: any set of paired folders, or scenes drawn from a seed."""
+
+import os
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import cv2
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+
+from fusion_lightning.batch import FusionBatch, FusionSample, collate
+from fusion_lightning.datamodules.check import cache_pairs, check_pairs
+from fusion_lightning.datamodules.dataset import FusionDataset, Pairs
+from fusion_lightning.datamodules.pairs import SPLITS, Folders, PairedFolders, find_pairs
+from fusion_lightning.datamodules.sampler import PairLoader, TrainSampler
+from fusion_lightning.datamodules.split import SplitRule, Splits, make_splits, read_splits, write_splits
+from fusion_lightning.datamodules.synthetic import SyntheticPairs
+from fusion_lightning.degradations import Scenario, degrade, scenario
+from fusion_lightning.errors import UserError
+
+_SCENARIOS = (
+    "low_light", "over_exposure", "rain", "haze", "blur", "noise", "low_contrast", "stripes", "low_resolution"
+)  # fmt: skip
+_MEDICAL = ("medical_noise", "medical_blur", "medical_low_resolution")
+
+
+class FusionData(LightningDataModule):
+    """Pairs of images, degraded as configured, in batches of :class:`~fusion_lightning.batch.FusionBatch`.
+
+    A sample depends on the seed, the epoch and its index (in validation, test and prediction on the seed and its index)
+    and on nothing else: not on the batch size, the number of workers or of processes, nor on a resume.
+
+    Training batches hold crops. Evaluation takes whole images, one at a time if they come from files.
+
+    Args:
+        root: Folder of a data set; None draws synthetic scenes.
+        folders: Where ``a`` and ``b`` (and ``clean_a``, ``clean_b``, the twins of sources that were delivered degraded)
+            lie under the root: a folder, with ``*`` for any name and ``{split}`` for the split if it stands elsewhere
+            than around or inside the folder; or files, such as ``*_IR.png``.
+        color: The source that carries colour. It has three channels, the other one has one.
+        pair_by: Pair files of the same stem, or by their sorted order.
+        split: How pairs become train, val and test: ``auto`` (as the folders say, else by blocks), ``blocks`` of
+            neighbouring ids, ``subjects`` (ids less their last three digits), ``test`` (all of them are tested).
+        held_out: Parts of the pairs that go to val and test when the folders do not say.
+        split_file: YAML file with the names in each split. It is read if it exists and written if not.
+        scenes: What is drawn without a root: ``street`` (infrared and visible) or ``medical`` (functional and
+            anatomical).
+        length: Number of synthetic pairs to train on; val and test have an eighth of it each.
+        scene_size: Side of synthetic scenes in pixels, at least ``crop_size``.
+        scenarios: What can go wrong: names of scenarios, or a mapping from a name of your own to the specifications of
+            ``a`` and ``b``. Training draws one per sample; in evaluation they take turns. An empty list leaves the
+            sources as delivered; None takes the everyday ones.
+        quotas: Scenario -> how many samples of every training batch and process get it.
+        crop_size: Side of the training crops in pixels; None trains on whole images of one size.
+        flip: Mirror half of the training samples.
+        batch_size: Pairs per batch and process.
+        num_workers: Processes that read ahead, per training process; None takes one per processor, at most 8.
+        cache: Keep all decoded images in memory.
+        check: Read every image before the run starts, and stop if one is broken.
+        seed: Of everything random about the data.
+
+    Raises:
+        UserError: The data set, a scenario or a quota cannot be used as asked for.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        folders: Folders | None = None,
+        color: Literal["a", "b"] | None = "b",
+        pair_by: Literal["name", "order"] = "name",
+        split: SplitRule = "auto",
+        held_out: tuple[float, float] = (0.1, 0.2),
+        split_file: str | None = None,
+        scenes: Literal["street", "medical"] = "street",
+        length: int = 256,
+        scene_size: int = 256,
+        scenarios: list[str] | dict[str, dict[str, str]] | None = None,
+        quotas: dict[str, int] | None = None,
+        crop_size: int | None = 256,
+        flip: bool = True,
+        batch_size: int = 8,
+        num_workers: int | None = None,
+        cache: bool = False,
+        check: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.folders: Folders = folders or {"a": "a", "b": "b"}
+        self.color = color if root is not None else ("a" if scenes == "medical" else "b")
+        self.pair_by = pair_by
+        self.split: SplitRule = split
+        self.held_out = held_out
+        self.split_file = split_file
+        self.scenes: Literal["street", "medical"] = scenes
+        self.length = length
+        self.scene_size = max(scene_size, crop_size or 0)
+        self.scenarios = _find_scenarios(scenarios, _MEDICAL if root is None and scenes == "medical" else _SCENARIOS)
+        self.quotas = quotas
+        self.crop_size = crop_size
+        self.flip = flip
+        self.batch_size = batch_size
+        self.num_workers = min(len(os.sched_getaffinity(0)), 8) if num_workers is None else num_workers
+        self.cache = cache
+        self.check = check
+        self.seed = seed
+        self._files: Splits | None = None
+        self._datasets: dict[str, FusionDataset] = {}
+        TrainSampler(1, batch_size, quotas=quotas)
+        known = {scenario.name for scenario in self.scenarios}
+        if unknown := sorted(set(quotas or {}) - known):
+            raise UserError(f"`quotas` must name scenarios ({', '.join(sorted(known))}), but got `{unknown[0]}`.")
+
+    def prepare_data(self) -> None:
+        """Write the split file if there is none yet, and check the images if asked to; on one process."""
+        if self.root is None:
+            return
+        splits = self._split_files()
+        if self.split_file is not None and not os.path.exists(self.split_file):
+            write_splits(splits, self.split_file)
+        if self.check:
+            check_pairs(
+                PairedFolders(list({p.name: p for pairs in splits.values() for p in pairs}.values()), self.color)
+            )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the pairs of every split."""
+        if self._datasets:
+            return
+        pairs: dict[str, Pairs]
+        if self.root is None:
+            lengths = {"train": self.length, "val": -(-self.length // 8), "test": -(-self.length // 8)}
+            pairs = {s: SyntheticPairs(self.scenes, s, lengths[s], self.scene_size, self.seed) for s in SPLITS}
+        else:
+            pairs = {s: PairedFolders(files, self.color) for s, files in self._split_files().items()}
+        for split, of_split in pairs.items():
+            training = split == "train"
+            kept = cache_pairs(of_split, f"Reading {split} images") if self.cache else of_split
+            self._datasets[split] = FusionDataset(
+                kept, self.scenarios, self.seed, training, self.crop_size if training else None, training and self.flip
+            )
+
+    def train_dataloader(self) -> PairLoader:
+        """Crops, in an order drawn anew every epoch."""
+        dataset = self._datasets["train"]
+        if not len(dataset):
+            raise UserError(f"`{self.root}` has no pairs to train on with `split: {self.split}`.")
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = TrainSampler(len(dataset), self.batch_size, self.seed, self.quotas, rank, world_size)
+        return self._loader(dataset, self.batch_size, sampler)
+
+    def val_dataloader(self) -> PairLoader:
+        """Whole images of the val split."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> PairLoader:
+        """Whole images of the test split."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> PairLoader:
+        """The same samples as in test."""
+        return self._evaluation_loader("test")
+
+    def _split_files(self) -> Splits:
+        if self._files is None:
+            assert self.root is not None
+            found = find_pairs(self.root, cast(dict[str, str], self.folders), by_order=self.pair_by == "order")
+            if self.split_file is not None and os.path.exists(self.split_file):
+                self._files = read_splits(found, self.split_file)
+            else:
+                self._files = make_splits(found, self.split, self.held_out)
+        return self._files
+
+    def _evaluation_loader(self, split: str) -> PairLoader:
+        one_size = self.root is None and all(_keeps_size(scenario) for scenario in self.scenarios)
+        return self._loader(self._datasets[split], self.batch_size if one_size else 1, None)
+
+    def _loader(self, dataset: FusionDataset, batch_size: int, sampler: TrainSampler | None) -> PairLoader:
+        return PairLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=_collate,
+            worker_init_fn=_use_one_thread,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _find_scenarios(asked: list[str] | dict[str, dict[str, str]] | None, default: Sequence[str]) -> list[Scenario]:
+    if isinstance(asked, dict):
+        return [scenario({"name": name, **specification}) for name, specification in asked.items()]
+    return [scenario(name) for name in (default if asked is None else asked)]
+
+
+def _keeps_size(scenario: Scenario) -> bool:
+    probe, generator = np.zeros((64, 64, 1), np.float32), np.random.default_rng(0)
+    return all(degrade(probe, side, generator)[0].shape == probe.shape for side in (scenario.a, scenario.b))
+
+
+def _collate(samples: Sequence[FusionSample]) -> FusionBatch:
+    """Stack samples, or say why they do not stack."""
+    for key in ("source_a", "source_b", "clean_a", "clean_b"):
+        by_size = {sample[key].shape: sample for sample in samples}
+        if len(by_size) > 1:
+            first, second = list(by_size.values())[:2]
+            raise UserError(
+                f"`{key}` of `{first['name']}` ({first['degradation']['scenario']}) and of `{second['name']}` "
+                f"({second['degradation']['scenario']}) differ in size, {tuple(first[key].shape)} and "
+                f"{tuple(second[key].shape)}, so that they do not fit in one batch: set `crop_size`, take "
+                "`up=true` with `downsample`, or set `batch_size: 1`."
+            )
+    return collate(samples)
+
+
+def _use_one_thread(worker: int) -> None:
+    """The workers are the parallelism; threads of OpenCV inside each would only fight for the processors."""
+    cv2.setNumThreads(0)

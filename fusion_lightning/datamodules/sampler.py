@@ -1,0 +1,110 @@
+"""The order of the training pairs, and a loader that can go on from the middle of an epoch."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One training sample to make: with the seed it says everything about the sample."""
+
+    epoch: int
+    index: int
+    scenario: str | None = None
+    """The scenario that a quota demands; None lets the sample draw its own."""
+
+
+class TrainSampler(DistributedSampler[Draw]):
+    """Draws every pair once per epoch, in an order that depends on (seed, epoch) alone.
+
+    Step k of an epoch takes the same pairs of that order for any split of the batch over processes. Pairs that do not
+    fill a last batch wait for another epoch; fewer pairs than one batch are repeated to fill it. Being a
+    `DistributedSampler` it is left alone by the Trainer, whatever its `use_distributed_sampler`.
+
+    Args:
+        length: Number of pairs.
+        batch_size: Samples per process and step.
+        seed: Seed of the order.
+        quotas: Scenario -> how many samples of each batch and process get it; the others draw theirs.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        UserError: The quotas ask for more samples than a batch has.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        quotas: Mapping[str, int] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(range(length), world_size, rank, seed=seed)  # type: ignore[arg-type]
+        slots = [scenario for scenario, count in (quotas or {}).items() for _ in range(count)]
+        if len(slots) > batch_size:
+            raise UserError(
+                f"`quotas` ask for {len(slots)} samples per batch ({dict(quotas or {})}), "
+                f"but `batch_size` is {batch_size}: lower them or raise it."
+            )
+        self.slots: list[str | None] = [*slots, *[None] * (batch_size - len(slots))]
+        self.length = length
+        self.start = 0
+        """Samples of the epoch to pass over, because they were trained on before a resume."""
+
+    def __len__(self) -> int:
+        batch = len(self.slots) * self.num_replicas
+        return max(self.length // batch, 1) * len(self.slots)
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))).permutation(
+            self.length
+        )
+        mine = np.resize(order, len(self) * self.num_replicas)[self.rank :: self.num_replicas]
+        for position in range(self.start, len(self)):
+            yield Draw(self.epoch, int(mine[position]), self.slots[position % len(self.slots)])
+
+
+class PairLoader(DataLoader[Any]):
+    """A data loader whose state is its place in the epoch, so that a resumed run goes on with the next batch."""
+
+    _batches = 0
+    _resume: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[FusionBatch]:  # type: ignore[override]
+        self._batches = 0
+        if isinstance(self.sampler, TrainSampler):
+            # a checkpoint of a finished epoch must not shorten the next one
+            if self._resume is not None and self._resume[0] == self.sampler.epoch:
+                self._batches = self._resume[1]
+            self._resume = None
+            self.sampler.start = self._batches * (self.batch_size or 1)
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except UserError as error:
+                # a worker process wraps its error in a traceback: the sentence is what the user needs
+                raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+            self._batches += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its batches were handed out."""
+        return {"epoch": getattr(self.sampler, "epoch", 0), "batches": self._batches}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on after the batches of a saved state, if its epoch is the one that runs next."""
+        self._resume = (state["epoch"], state["batches"])

@@ -1,0 +1,192 @@
+"""Street scenes drawn from a seed: what a camera and a thermal camera would see of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+import cv2
+import numpy as np
+
+from fusion_lightning.datamodules import props
+from fusion_lightning.datamodules.canvas import Canvas, Light, SceneObject, noise
+
+_LIGHTS = (
+    Light(((86, 132, 196), (196, 212, 226)), (1.08, 1.04, 0.98), 0.45, 0.0),
+    Light(((150, 158, 168), (206, 208, 210)), (0.86, 0.88, 0.92), 0.85, 0.0),
+    Light(((74, 84, 128), (226, 168, 124)), (0.72, 0.62, 0.60), 0.65, 0.5),
+    Light(((14, 18, 34), (46, 48, 64)), (0.26, 0.28, 0.36), 1.0, 1.0),
+)
+"""Sun, overcast, dusk, night."""
+_SMALLEST = 12
+"""Pixels below which an object is not listed."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Two aligned pictures of one scene, and what is in it."""
+
+    visible: np.ndarray
+    """(size, size, 3), uint8."""
+    infrared: np.ndarray
+    """(size, size, 1), uint8."""
+    objects: list[SceneObject]
+    """People and cars in view, with masks and boxes, far to near."""
+
+
+def draw_scene(seed: int, size: int = 256) -> Scene:
+    """Draw a street: sky, buildings, trees, a road, cars and people, at some time of day.
+
+    The visible picture is reflectance times light: it holds colour, texture, writing, shadows and lamps. The infrared
+    one is a temperature field: people, engines, tyres and badly insulated windows shine in it whatever the light,
+    while paint, writing and shadows leave no trace.
+
+    Args:
+        seed: Decides everything.
+        size: Side of the pictures in pixels.
+
+    Returns:
+        The scene, the same bytes for the same arguments.
+    """
+    draw = Random(seed)
+    light = draw.choices(_LIGHTS, (0.4, 0.25, 0.15, 0.2))[0]
+    horizon, center = size * draw.uniform(0.36, 0.48), size * draw.uniform(0.36, 0.64)
+    canvas = Canvas(size, horizon, center, light, draw.uniform(-10, 10))
+    road = draw.uniform(3.2, 4.6)
+    street = road + draw.uniform(2.4, 4.2)
+    _draw_sky(canvas, draw)
+    _draw_ground(canvas, draw, road, street)
+    things = _plan(draw, road, street)
+    shadow = _cast_shadows(canvas, draw, street, [(x, z) for z, x, _ in things if abs(x) < street])
+    for _, _, paint in sorted(things, key=lambda thing: -thing[0]):
+        paint(canvas, draw)
+    return _develop(canvas, draw, shadow)
+
+
+def _plan(draw: Random, road: float, street: float) -> list[tuple[float, float, Callable[[Canvas, Random], None]]]:
+    """Distance, place across the street and painter of everything that stands."""
+    things: list[tuple[float, float, Callable[[Canvas, Random], None]]] = []
+    for side in (-1, 1):
+        near = draw.uniform(7, 13)
+        while near < 75:
+            far = near + draw.uniform(9, 18)
+            things.append(
+                (near, side * street * 1.01, partial(props.building, side=side, street=street, z=(near, far)))
+            )
+            near = far + (draw.uniform(3, 9) if draw.random() < 0.35 else 0)
+        for z in (draw.uniform(8, 14), draw.uniform(18, 30), draw.uniform(34, 50)):
+            x = side * (street - draw.uniform(0.5, 1.0))
+            if draw.random() < 0.5:
+                things.append((z, x, partial(props.tree, x=x, z=z)))
+            else:
+                x = side * (road + 0.3)
+                things.append((z, x, partial(props.lamp, side=side, x=x, z=z)))
+        z = draw.uniform(7, 11)
+        for _ in range(draw.randint(0, 3)):
+            parked = draw.random() < 0.45
+            x = side * (road - 1.0 if parked else road * 0.42)
+            things.append((z, x, partial(props.car, x=x, z=z, facing=side < 0, running=not parked)))
+            z += draw.uniform(6.5, 16)
+    for _ in range(draw.randint(2, 6)):
+        z = min(draw.uniform(5.5, 18), draw.uniform(5.5, 40))
+        x = (
+            draw.choice((-1, 1)) * draw.uniform(road + 0.4, street - 0.4)
+            if draw.random() < 0.75
+            else draw.uniform(-2, 2)
+        )
+        things.append((z, x, partial(props.person, x=x, z=z)))
+    return things
+
+
+def _draw_sky(canvas: Canvas, draw: Random) -> None:
+    size, rows = canvas.size, int(canvas.horizon) + 1
+    top, low = (np.asarray(color, np.float32) for color in canvas.light.sky)
+    down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
+    clouds = _patch(draw, 1.6, rows, size)[..., None]
+    cover = np.clip(clouds * 0.5 + draw.uniform(-0.2, 0.3), 0, 1) * (1 - 0.6 * down)
+    white = 0.75 * low + 0.25 * 255 * min(1.0, sum(canvas.light.level) / 3)
+    sky = (top * (1 - down) + low * down) * (1 - cover) + white * cover
+    canvas.reflectance[:rows] = sky.clip(0, 255)
+    canvas.heat[:rows] = (24 + 26 * down + 16 * cover)[..., 0].clip(0, 255)
+
+
+def _draw_ground(canvas: Canvas, draw: Random, road: float, street: float) -> None:
+    warm, near, far = canvas.warmth, 1.8, 400.0
+
+    def strip(left: float, right: float, grey: tuple[float, float, float], heat: float) -> None:
+        canvas.quad([(left, 0, near), (right, 0, near), (right, 0, far), (left, 0, far)], grey, heat)
+
+    canvas.reflectance[int(canvas.horizon) :] = draw.choice(((108, 118, 74), (126, 120, 104), (86, 108, 62)))
+    canvas.heat[int(canvas.horizon) :] = int(78 + warm)
+    strip(-street, street, (150, 146, 138), 96 + warm)
+    strip(-road - 0.15, road + 0.15, (182, 180, 174), 92 + warm)
+    strip(-road, road, draw.choice(((84, 86, 90), (98, 96, 94), (72, 74, 80))), 112 + warm)
+    for dash in range(4, 90, 6):
+        z = float(dash)
+        canvas.quad([(-0.08, 0, z), (0.08, 0, z), (0.08, 0, z + 2.5), (-0.08, 0, z + 2.5)], (226, 226, 220), None)
+    if draw.random() < 0.4:
+        z = draw.uniform(8, 14)
+        for stripe in range(int(2 * road / 1.1)):
+            x = -road + 0.4 + 1.1 * stripe
+            canvas.quad([(x, 0, z), (x + 0.55, 0, z), (x + 0.55, 0, z + 3), (x, 0, z + 3)], (228, 228, 222), None)
+    _grain(canvas, draw)
+
+
+def _grain(canvas: Canvas, draw: Random) -> None:
+    """Lay rough texture on the ground, finer with distance; the thermal camera sees almost none of it."""
+    top = int(canvas.horizon) + 2
+    depth = canvas.focal * canvas.eye / (np.arange(top, canvas.size, dtype=np.float32) - canvas.horizon)
+    across = (np.arange(canvas.size, dtype=np.float32) - canvas.center)[None] * depth[:, None] / canvas.focal
+    shift = draw.uniform(0, 400)
+    map_x, map_y = across * 24 + shift, np.broadcast_to(depth[:, None] * 12 + shift, across.shape)
+    texture = cv2.remap(noise(0.5), map_x, np.ascontiguousarray(map_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    fading = np.clip(14 / depth, 0, 1)[:, None]
+    ground = canvas.reflectance[top:]
+    ground[:] = (ground * (1 + 0.13 * texture * fading)[..., None]).clip(0, 255)
+    canvas.heat[top:] = (canvas.heat[top:] + 1.5 * texture * fading).clip(0, 255)
+
+
+def _cast_shadows(canvas: Canvas, draw: Random, street: float, places: list[tuple[float, float]]) -> np.ndarray:
+    """Light that the sun leaves on the ground (H, W), 1 in the open; found in no temperature."""
+    shadow = np.ones((canvas.size, canvas.size), np.float32)
+    left, sun = canvas.light.shadow, draw.choice((-1, 1))
+
+    def darken(corners: list[tuple[float, float]]) -> None:
+        points = np.clip([canvas.project(x, 0, z) for x, z in corners], -4000, 4000)
+        cv2.fillPoly(shadow, [points.round().astype(np.int32)], left)
+
+    if left < 1:
+        edge = -sun * street * draw.uniform(0.1, 1.2)
+        darken([(-sun * street * 1.5, 2), (edge, 2), (edge, 300), (-sun * street * 1.5, 300)])
+        for x, z in places:
+            darken([(x - 0.4, z), (x + 0.4, z), (x + sun * 2.6, z + 0.9), (x + sun * 2.0, z + 0.9)])
+    return cv2.GaussianBlur(shadow, (0, 0), canvas.size / 256)
+
+
+def _develop(canvas: Canvas, draw: Random, shadow: np.ndarray) -> Scene:
+    """Expose both cameras: light on the reflectance, optics and noise on either."""
+    size, horizon = canvas.size, int(canvas.horizon)
+    standing = np.zeros((size, size), bool)
+    for item in canvas.objects:
+        standing |= item.mask
+    # people and cars stand above the ground, so its shadows only brush them
+    shadow[standing] = 0.5 * (1 + shadow[standing])
+    shadow[:horizon] = 1
+    light = shadow[..., None] * np.asarray(canvas.light.level, np.float32)
+    rough = 1 + 0.05 * _patch(draw, 0.7, size, size)[..., None]
+    rough[: max(horizon - size // 5, 0)] = 1
+    visible = canvas.reflectance * light * rough + canvas.glow * (40 + 0.75 * canvas.reflectance)
+    visible += 1.5 * _patch(draw, 0.0, size, size)[..., None]
+    scale = size / 256
+    heat = canvas.heat.astype(np.float32) + 1.2 * _patch(draw, 1.0, size, size)
+    heat = cv2.GaussianBlur(heat, (0, 0), 0.8 * scale) + 0.8 * _patch(draw, 0.0, size, size)
+    objects = [item for item in canvas.objects if item.mask.sum() >= _SMALLEST]
+    return Scene(visible.clip(0, 255).astype(np.uint8), heat.clip(0, 255).astype(np.uint8)[..., None], objects)
+
+
+def _patch(draw: Random, smoothness: float, height: int, width: int) -> np.ndarray:
+    """A random window (height, width) of a noise tile, repeated where it is too small."""
+    tile = noise(smoothness)
+    top, left = draw.randrange(tile.shape[0]), draw.randrange(tile.shape[1])
+    rows, columns = (np.arange(n) + at for n, at in ((height, top), (width, left)))
+    return tile.take(rows, 0, mode="wrap").take(columns, 1, mode="wrap")

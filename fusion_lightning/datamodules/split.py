@@ -1,0 +1,116 @@
+"""Which pairs train, which validate and which test: by the folders, by blocks of ids, or by subject."""
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from lightning.pytorch.utilities import rank_zero_info
+
+from fusion_lightning.datamodules.pairs import SPLITS, PairFiles
+from fusion_lightning.errors import UserError
+
+SplitRule = Literal["auto", "blocks", "subjects", "test"]
+Splits = dict[str, list[PairFiles]]
+
+_BLOCKS = 20
+_SLICE_DIGITS = 3
+
+
+def make_splits(
+    found: Mapping[str | None, list[PairFiles]], rule: SplitRule = "auto", held_out: tuple[float, float] = (0.1, 0.2)
+) -> Splits:
+    """Give every pair to train, val or test so that no scene or subject is in two of them.
+
+    Neighbouring ids are frames of one drive or slices of one head, so that pairs drawn at random would let a method be
+    tested on what it was trained on. Pairs are therefore held out in runs of neighbours. The result depends on the
+    names alone: it is the same on every machine and for every seed.
+
+    - ``auto``: the folders' own splits. Where there is a test but no val, val is held out of train in blocks; where
+      there is a val but no test, val is tested too. A set without split folders is treated as ``blocks``.
+    - ``blocks``: 20 blocks of neighbouring ids, whole blocks held out. The folders' own splits are ignored.
+    - ``subjects``: ids are a subject followed by a three-digit slice (Harvard); whole subjects are held out. The
+      folders' own splits are ignored.
+    - ``test``: every pair is tested (and validated), none trains.
+
+    Args:
+        found: Result of :func:`~fusion_lightning.datamodules.pairs.find_pairs`.
+        rule: See above.
+        held_out: The parts of the pairs that go to val and to test.
+
+    Returns:
+        ``train``, ``val`` and ``test``, each sorted as found.
+    """
+    everything = [pair for pairs in found.values() for pair in pairs]
+    if rule == "test":
+        return {"train": [], "val": everything, "test": everything}
+    if rule != "auto" or None in found:
+        return _hold_out(everything, "subjects" if rule == "subjects" else "blocks", held_out)
+    splits: Splits = {split: list(found.get(split, [])) for split in SPLITS}
+    if not splits["test"] and not splits["val"]:
+        return _hold_out(everything, "blocks", held_out)
+    if not splits["test"]:
+        rank_zero_info("The data set has no test split: val is tested.")
+        splits["test"] = splits["val"]
+    if not splits["val"]:
+        if splits["train"]:
+            held = _hold_out(splits["train"], "blocks", (held_out[0], 0.0))
+            splits["train"], splits["val"] = held["train"], held["val"]
+        else:
+            splits["val"] = splits["test"]
+    return splits
+
+
+def write_splits(splits: Mapping[str, Sequence[PairFiles]], path: str) -> None:
+    """Write the names in each split to a YAML file, whole or not at all."""
+    names = {split: [pair.name for pair in pairs] for split, pairs in splits.items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    part = Path(f"{path}.part")
+    part.write_text(yaml.safe_dump(names, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_splits(found: Mapping[str | None, list[PairFiles]], path: str) -> Splits:
+    """Read the splits that :func:`write_splits` wrote; pairs that the file does not name are left out.
+
+    Raises:
+        UserError: The file is not such a file, or names a pair that the data set does not have.
+    """
+    try:
+        names = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        wanted = {split: [str(name) for name in names[split]] for split in SPLITS}
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"The split file `{path}` must hold lists of names under train, val and test.") from error
+    pairs = {pair.name: pair for group in found.values() for pair in group}
+    missing = sorted({name for group in wanted.values() for name in group} - set(pairs))
+    if missing:
+        raise UserError(
+            f"The split file `{path}` names {len(missing)} pairs that are not there, such as `{missing[0]}`."
+        )
+    return {split: [pairs[name] for name in group] for split, group in wanted.items()}
+
+
+def _hold_out(pairs: list[PairFiles], by: Literal["blocks", "subjects"], held_out: tuple[float, float]) -> Splits:
+    if by == "subjects":
+        groups: dict[str, list[PairFiles]] = {}
+        for pair in pairs:
+            groups.setdefault(pair.name[:-_SLICE_DIGITS], []).append(pair)
+        runs = list(groups.values())
+    else:
+        ends = np.linspace(0, len(pairs), min(_BLOCKS, len(pairs)) + 1).round().astype(int)
+        runs = [pairs[start:end] for start, end in pairwise(ends)]
+    wanted = {"val": held_out[0], "test": held_out[1]}
+    if len(runs) <= sum(part > 0 for part in wanted.values()):
+        rank_zero_info(f"{len(pairs)} pairs are too few to hold any out: train, val and test are the same.")
+        return {split: list(pairs) for split in SPLITS}
+    split_of_run = ["train"] * len(runs)
+    order = iter(np.random.default_rng(0).permutation(len(runs)).tolist())
+    for split, part in wanted.items():
+        count = 0
+        while count < round(part * len(pairs)) or (part > 0 and count == 0):
+            run = next(order)
+            split_of_run[run], count = split, count + len(runs[run])
+    return {s: [pair for run, of in zip(runs, split_of_run, strict=True) if of == s for pair in run] for s in SPLITS}
