@@ -9,7 +9,7 @@ from fusion_lightning.errors import UserError
 from .base import FusionMetric
 from .cled import MI, SSIM, VIF, Nabf, Qabf
 
-__all__ = ["METRICS", "SSIM", "FusionMetric", "MI", "Nabf", "Qabf", "VIF", "fusion_metrics"]
+__all__ = ["METRICS", "MI", "SSIM", "VIF", "FusionMetric", "Nabf", "Qabf", "fusion_metrics"]
 
 METRICS: dict[str, type[FusionMetric]] = {metric.__name__: metric for metric in (MI, VIF, Qabf, Nabf, SSIM)}
 """Every fusion metric by its published name."""

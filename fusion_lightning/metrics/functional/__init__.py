@@ -2,6 +2,6 @@
 
 from .gradients import nabf, qabf
 from .information import en, mi
-from .structure import ssim, vif
+from .structure import ms_ssim, ssim, vif
 
-__all__ = ["en", "mi", "nabf", "qabf", "ssim", "vif"]
+__all__ = ["en", "mi", "ms_ssim", "nabf", "qabf", "ssim", "vif"]

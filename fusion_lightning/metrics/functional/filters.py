@@ -1,44 +1,98 @@
-"""Windows, gradients and square roots shared by the metrics, on maps (..., H, W)."""
+"""Windows, gradients and roots shared by the metrics, on maps (B, H, W)."""
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+Taps = tuple[float, ...]
+
+# Output rows that one block of a banded matrix product makes: enough to be a matrix product, few enough not to
+# multiply mostly by the band's zeros.
+_BLOCK = 16
+# Pixels of a strip: its maps stay in a core's cache, and the memory needed does not grow with the image.
+_STRIP = 2**16
+
 
 @lru_cache(maxsize=32)
-def gaussian(size: int, sigma: float) -> tuple[float, ...]:
+def gaussian(size: int, sigma: float) -> Taps:
     """Taps of exp(-x² / 2 sigma²) on the integer grid centred at 0, divided by their sum."""
     offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     taps = torch.exp(-(offsets**2) / (2 * sigma**2))
     return tuple((taps / taps.sum()).tolist())
 
 
-def separable(maps: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """Filter with a symmetric odd window along both axes, without padding: (..., H, W) to (..., H-n+1, W-n+1).
+@lru_cache(maxsize=64)
+def _band(taps: Taps, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    band = torch.zeros(rows, rows + len(taps) - 1, dtype=dtype)
+    for row in range(rows):
+        band[row, row : row + len(taps)] = torch.tensor(taps, dtype=dtype)
+    return band.to(device)
 
-    Sums of shifted slices: several times faster on a CPU than a one-channel convolution, in either precision.
+
+def separable(maps: Tensor, taps: Taps) -> Tensor:
+    """Filter with symmetric taps along both axes, without padding: (B, H, W) to (B, H-n+1, W-n+1).
+
+    Each axis is a product of a small banded matrix with overlapping blocks of rows: on a CPU five times faster than
+    adding shifted slices and far from a one-channel convolution. Callers pass float64, which no setting that trades
+    precision for speed (TF32, autocast) touches.
     """
-    return _along(_along(maps, taps, -2), taps, -1)
+    return _filter_rows(_filter_rows(maps, taps).mT, taps).mT
 
 
-def _along(maps: Tensor, taps: tuple[float, ...], dim: int) -> Tensor:
-    last, middle = len(taps) - 1, len(taps) // 2
-    length = maps.shape[dim] - last
-    out = maps.narrow(dim, middle, length) * taps[middle]
-    for i in range(middle):
-        out = out.add_(maps.narrow(dim, i, length) + maps.narrow(dim, last - i, length), alpha=taps[i])
-    return out
+def _filter_rows(maps: Tensor, taps: Taps) -> Tensor:
+    rows = maps.shape[-2] - len(taps) + 1
+    whole = rows - rows % _BLOCK
+    parts = []
+    if whole:
+        blocks = maps.unfold(-2, _BLOCK + len(taps) - 1, _BLOCK).mT
+        parts.append(torch.matmul(_band(taps, _BLOCK, maps.dtype, maps.device), blocks).flatten(-3, -2))
+    if whole < rows:
+        parts.append(torch.matmul(_band(taps, rows - whole, maps.dtype, maps.device), maps[..., whole:, :]))
+    return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
+
+
+class Moments(NamedTuple):
+    """Local means and biased variances of some images and covariances of some pairs, all (B, h, w) and float64."""
+
+    means: list[Tensor]
+    variances: list[Tensor]
+    covariances: list[Tensor]
+
+
+def local_moments(images: Sequence[Tensor], pairs: Sequence[tuple[int, int]], taps: Taps) -> Iterator[Moments]:
+    """Moments of images (B, H, W) in every valid window, one horizontal strip of windows after the other.
+
+    Variances are E[x²] - E[x]², in float64 because the difference loses half the digits.
+
+    Args:
+        images: Maps of one size.
+        pairs: Which images to take covariances of, as indices into `images`.
+        taps: The window along either axis.
+    """
+    height, width = images[0].shape[-2:]
+    overlap = len(taps) - 1
+    rows = max(_STRIP // (width * images[0].shape[0]), 1)
+    for top in range(0, height - overlap, rows):
+        strips = [image[:, top : top + rows + overlap].double() for image in images]
+        means = [separable(strip, taps) for strip in strips]
+        yield Moments(
+            means,
+            [separable(x * x, taps) - mean * mean for x, mean in zip(strips, means, strict=True)],
+            [separable(strips[i] * strips[j], taps) - means[i] * means[j] for i, j in pairs],
+        )
 
 
 def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:
-    """Sobel sums along x (left to right) and y (top to bottom): padded maps (..., H+2, W+2) to two of (..., H, W).
+    """Sobel sums along x (left to right) and y (top to bottom): padded maps (B, H+2, W+2) to two of (B, H, W).
 
     Sums of shifted slices, so that integer levels give exact integers in float32 too.
     """
-    smooth_y = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]
+    smooth_y = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     smooth_x = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
-    return smooth_y[..., 2:] - smooth_y[..., :-2], smooth_x[..., 2:, :] - smooth_x[..., :-2, :]
+    return smooth_y[..., 2:] - smooth_y[..., :-2], smooth_x[:, 2:] - smooth_x[:, :-2]
 
 
 def root(values: Tensor) -> Tensor:
@@ -47,9 +101,3 @@ def root(values: Tensor) -> Tensor:
         return values.sqrt()
     zero = values == 0
     return values.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
-
-
-def ratio(numerator: Tensor, denominator: Tensor, at_zero: Tensor | float) -> Tensor:
-    """Quotient that is `at_zero` where the denominator is 0, with a finite gradient there."""
-    zero = denominator == 0
-    return torch.where(zero, at_zero, numerator / denominator.masked_fill(zero, 1))

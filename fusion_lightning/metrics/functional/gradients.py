@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import ratio, root, sobel
+from .filters import root, sobel
 from .images import fusion_score
 
 
@@ -60,7 +60,7 @@ def _preservation(strength: Tensor, angle: Tensor, fused_strength: Tensor, fused
     # equal gradients give the gradient itself, not 1: the toolbox's code, and every published table
     equal = strength == fused_strength
     smaller, larger = torch.minimum(strength, fused_strength), torch.maximum(strength, fused_strength)
-    relative = torch.where(equal, fused_strength, ratio(smaller, larger, 0.0))
+    relative = torch.where(equal, fused_strength, smaller / larger.masked_fill(equal, 1))
     agreement = 1 - (angle - fused_angle).abs() * (2 / math.pi)
     return 0.9994 * torch.sigmoid(15 * (relative - 0.5)) * 0.9879 * torch.sigmoid(22 * (agreement - 0.8))
 

@@ -13,6 +13,7 @@ Options = ParamSpec("Options")
 Definition = Callable[Concatenate[Tensor, Tensor, Tensor, Options], Tensor]
 
 # MATLAB's rgb2gray to full precision, as both toolboxes' drivers apply it before rounding
+_CHUNK = 2**18  # pixels taken at a time
 _GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 
 
@@ -20,8 +21,8 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Definitio
     """Make a public metric out of a definition on grey levels.
 
     The definition gets three tensors (B, H, W) of grey levels 0..255 and returns (B,). The public function takes
-    [0, 1] tensors (B, 1 or 3, H, W) and checks them. On a CPU it goes image by image, which is faster than a batch
-    (one image's maps stay in the cache) and needs the memory of one image; elsewhere the batch goes through at once.
+    [0, 1] tensors (B, 1 or 3, H, W), checks them and takes a few images of the batch at a time: small ones together,
+    large ones one by one, so that the memory needed is that of one image and its maps stay in the cache.
 
     Args:
         smallest: Height and width below which the metric has no window to look through.
@@ -34,12 +35,12 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Definitio
         ) -> Tensor:
             images = {"fused": fused, "source_a": source_a, "source_b": source_b}
             _check(images, definition.__name__, smallest)
-            step = 1 if fused.device.type == "cpu" else max(fused.shape[0], 1)
+            step = max(_CHUNK // (fused.shape[-2] * fused.shape[-1]), 1)
             values = [
                 definition(*(grey_levels(image) for image in chunk), *args, **kwargs)
                 for chunk in zip(*(image.split(step) for image in images.values()), strict=True)
             ]
-            return torch.cat(values)
+            return torch.cat(values).to(torch.promote_types(fused.dtype, torch.float32))
 
         return score
 

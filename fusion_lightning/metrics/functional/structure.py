@@ -1,4 +1,4 @@
-"""Metrics on local moments: visual information fidelity and structural similarity."""
+"""Visual information fidelity and structural similarity, on local moments."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import gaussian, separable
+from .filters import Moments, gaussian, local_moments, separable
 from .images import fusion_score
 
 Reduction = Literal["sum", "mean"]
@@ -14,11 +14,11 @@ Reduction = Literal["sum", "mean"]
 
 @fusion_score(smallest=41)
 def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reduction = "sum") -> Tensor:
-    """Visual information fidelity in the pixel domain (Sheikh and Bovik 2006), over the two sources; >= 0.
+    """Visual information fidelity in the pixel domain (Sheikh and Bovik 2006) over the two sources; >= 0.
 
     vifp(X, F) = sum log10(1 + g² s_X / (s_v + 2)) / sum log10(1 + s_X / 2) over four scales of valid Gaussian
-    windows 17, 9, 5 and 3 wide on grey levels 0..255. 2 for identical images (1 with the mean), higher is better.
-    NaN when a source is constant.
+    windows 17, 9, 5 and 3 wide on grey levels 0..255, where F = g X + v locally. 2 for identical images (1 with the
+    mean), higher is better. NaN when a source is constant. Computed in float64.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 41x41 pixels.
@@ -29,28 +29,35 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
     Returns:
         One value per image, (B,).
     """
-    # a common offset changes no variance and keeps float32 accurate
-    fused, sources = fused - 128, [source_a - 128, source_b - 128]
-    kept, held = [[0, 0], [0, 0]], None
-    kept = [torch.zeros((), dtype=fused.dtype, device=fused.device) for _ in sources]
-    held = list(kept)
+    images = [fused.double(), source_a.double(), source_b.double()]
+    arrived, held = fused.new_zeros(2, 1, dtype=torch.float64), fused.new_zeros(2, 1, dtype=torch.float64)
     for size in (17, 9, 5, 3):
         taps = gaussian(size, size / 5)
         if size < 17:
-            fused, *sources = (separable(image, taps)[:, ::2, ::2] for image in (fused, *sources))
-        fused_mean = separable(fused, taps)
-        fused_variance = separable(fused * fused, taps) - fused_mean * fused_mean
-        for i, source in enumerate(sources):
-            mean = separable(source, taps)
-            variance = separable(source * source, taps) - mean * mean
-            covariance = separable(source * fused, taps) - mean * fused_mean
-            information, total = _fidelity(variance, fused_variance, covariance)
-            kept[i] = kept[i] + information
-            held[i] = held[i] + total
-    return _reduce(kept[0] / held[0], kept[1] / held[1], reduction)
+            images = [separable(image, taps)[:, ::2, ::2] for image in images]
+        for moments in local_moments(images, ((0, 1), (0, 2)), taps):
+            information = [_information(moments, source) for source in (1, 2)]
+            arrived = arrived + torch.stack([x[0] for x in information])
+            held = held + torch.stack([x[1] for x in information])
+    return reduce_sources(*(arrived / held), reduction)
 
 
-@fusion_score(smallest=1)
+def _information(moments: Moments, source: int) -> tuple[Tensor, Tensor]:
+    """Information of a source that arrives in the fused image, and what there was, summed over windows: (B,) each."""
+    tiny = 1e-10
+    fused_variance, variance = moments.variances[0].clamp(min=0), moments.variances[source].clamp(min=0)
+    covariance = moments.covariances[source - 1]
+    gain = covariance / (variance + tiny)
+    # no gain where either is flat or where the fused image runs against the source; all of it is noise then
+    lost = (variance < tiny) | (fused_variance < tiny) | (gain < 0)
+    gain = gain.masked_fill(lost, 0)
+    noise = (fused_variance - gain * covariance).clamp(min=tiny)
+    variance = variance.masked_fill(variance < tiny, 0)
+    arrived = torch.log1p(gain * gain * variance / (noise + 2)).sum((1, 2))
+    return arrived, torch.log1p(variance / 2).sum((1, 2))
+
+
+@fusion_score()
 def ssim(
     fused: Tensor,
     source_a: Tensor,
@@ -61,7 +68,8 @@ def ssim(
 ) -> Tensor:
     """Structural similarity (Wang et al. 2004) over the two sources; -2..2 (-1..1 with the mean), higher is better.
 
-    11x11 Gaussian window of sigma 1.5, the border replicated, mean over all pixels, on grey levels 0..255.
+    11x11 Gaussian window of sigma 1.5, the border replicated, mean over all pixels, on grey levels 0..255. Computed
+    in float64.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1].
@@ -73,41 +81,59 @@ def ssim(
     Returns:
         One value per image, (B,).
     """
-    taps = gaussian(11, 1.5)
-    fused, *sources = (F.pad(x[:, None], (5, 5, 5, 5), mode="replicate")[:, 0] for x in (fused, source_a, source_b))
-    fused_mean = separable(fused, taps)
-    fused_variance = separable(fused * fused, taps) - fused_mean * fused_mean
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    values = []
-    for source in sources:
-        mean = separable(source, taps)
-        variance = separable(source * source, taps) - mean * mean
-        product = mean * fused_mean
-        covariance = separable(source * fused, taps) - product
-        luminance = (2 * product + c1) / (mean * mean + fused_mean * fused_mean + c1)
-        values.append((luminance * (2 * covariance + c2) / (variance + fused_variance + c2)).mean((1, 2)))
-    return _reduce(*values, reduction)
+    padded = [F.pad(x[:, None], (5, 5, 5, 5), mode="replicate")[:, 0] for x in (fused, source_a, source_b)]
+    constants = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    totals = fused.new_zeros(2, 1, dtype=torch.float64)
+    for moments in local_moments(padded, ((0, 1), (0, 2)), gaussian(11, 1.5)):
+        maps = (ssim_map(moments, 0, source, source - 1, *constants) for source in (1, 2))
+        totals = totals + torch.stack([values.sum((1, 2)) for values in maps])
+    return reduce_sources(*(totals / fused[0].numel()), reduction)
 
 
-def _reduce(value_a: Tensor, value_b: Tensor, reduction: Reduction) -> Tensor:
+@fusion_score(smallest=176)
+def ms_ssim(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reduction = "sum") -> Tensor:
+    """Multi-scale structural similarity (Wang et al. 2003) over the two sources; 0..2, higher is better.
+
+    Product over five scales of contrast-structure^w, times luminance^w at the coarsest: 11x11 Gaussian window of
+    sigma 1.5, valid, 2x2 means between scales, levels 0..255; a negative scale counts as 0. Computed in float64.
+
+    Args:
+        fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 176x176 pixels.
+        source_a: First sources, the same size.
+        source_b: Second sources, the same size.
+        reduction: `sum` over the two sources, or `mean`.
+
+    Returns:
+        One value per image, (B,).
+    """
+    images = [fused.double(), source_a.double(), source_b.double()]
+    weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    values = fused.new_ones(2, 1, dtype=torch.float64)
+    for scale, weight in enumerate(weights):
+        totals = torch.zeros_like(values)
+        coarsest = scale == len(weights) - 1
+        for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5)):
+            maps = (ssim_map(moments, 0, source, source - 1, 6.5025, 58.5225, coarsest) for source in (1, 2))
+            totals = totals + torch.stack([similarity.sum((1, 2)) for similarity in maps])
+        windows = (images[0].shape[1] - 10) * (images[0].shape[2] - 10)
+        values = values * (totals / windows).clamp(min=0) ** weight
+        images = [F.avg_pool2d(image, 2) for image in images]
+    return reduce_sources(*values, reduction)
+
+
+def ssim_map(
+    moments: Moments, first: int, second: int, pair: int, c1: float, c2: float, luminance: bool = True
+) -> Tensor:
+    """SSIM in every window of two of the images, given which of the covariances is theirs."""
+    structure = (2 * moments.covariances[pair] + c2) / (moments.variances[first] + moments.variances[second] + c2)
+    if not luminance:
+        return structure
+    x, y = moments.means[first], moments.means[second]
+    return structure * (2 * x * y + c1) / (x * x + y * y + c1)
+
+
+def reduce_sources(value_a: Tensor, value_b: Tensor, reduction: Reduction) -> Tensor:
+    """Sum or mean of the values against the two sources."""
     if reduction not in ("sum", "mean"):
         raise ValueError(f"`reduction` must be 'sum' or 'mean', but got {reduction!r}")
     return value_a + value_b if reduction == "sum" else (value_a + value_b) / 2
-
-
-def _fidelity(variance: Tensor, fused_variance: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Information that arrives and information there was, summed over one scale's windows: (B,) each."""
-    tiny = 1e-10
-    variance, fused_variance = variance.clamp(min=0), fused_variance.clamp(min=0)
-    gain = covariance / (variance + tiny)
-    noise = fused_variance - gain * covariance
-    flat = variance < tiny
-    gain, noise = gain.masked_fill(flat, 0), torch.where(flat, fused_variance, noise)
-    variance = variance.masked_fill(flat, 0)
-    flat = fused_variance < tiny
-    gain, noise = gain.masked_fill(flat, 0), noise.masked_fill(flat, 0)
-    opposed = gain < 0
-    noise = torch.where(opposed, fused_variance, noise).clamp(min=tiny)
-    gain = gain.masked_fill(opposed, 0)
-    information = torch.log10(1 + gain * gain * variance / (noise + 2)).sum((1, 2))
-    return information, torch.log10(1 + variance / 2).sum((1, 2))
