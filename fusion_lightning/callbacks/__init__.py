@@ -1,1 +1,8 @@
 """Pictures, tables and files written while a method runs."""
+
+from fusion_lightning.callbacks.predictions import PredictionWriter
+from fusion_lightning.callbacks.previews import Previews
+from fusion_lightning.callbacks.record import RunRecord
+from fusion_lightning.callbacks.scores import ScoreTable
+
+__all__ = ["PredictionWriter", "Previews", "RunRecord", "ScoreTable"]

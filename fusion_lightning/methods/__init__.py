@@ -1,1 +1,27 @@
 """Fusion methods: one LightningModule per method and stage."""
+
+from fusion_lightning.methods.base import (
+    Controls,
+    FusionMethod,
+    FusionOutput,
+    ScoreRow,
+    StepOutput,
+    load_method,
+    read_checkpoint,
+)
+from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
+from fusion_lightning.methods.simple import Average, Maximum
+
+__all__ = [
+    "Average",
+    "CLEDStage1",
+    "CLEDStage2",
+    "Controls",
+    "FusionMethod",
+    "FusionOutput",
+    "Maximum",
+    "ScoreRow",
+    "StepOutput",
+    "load_method",
+    "read_checkpoint",
+]

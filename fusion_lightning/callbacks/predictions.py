@@ -1,0 +1,45 @@
+"""Fused images on disk."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fusion_lightning.batch import FusionBatch, to_image
+from fusion_lightning.methods import FusionOutput
+from fusion_lightning.pictures import write_image
+
+
+class PredictionWriter(Callback):
+    """Writes what `predict` produces: ``<folder>/<part>/<name>.png`` for the fusion and the restored sources.
+
+    Args:
+        folder: Where the folders ``fused``, ``restored_a`` and ``restored_b`` go.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: FusionBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the images of one batch."""
+        write_output(outputs, batch["name"], Path(self.folder))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the images are."""
+        if trainer.is_global_zero:
+            print(f"images written to {self.folder}")
+
+
+def write_output(output: FusionOutput, names: list[str], folder: Path) -> None:
+    """Write a batch of results as ``<folder>/<part>/<name>.png``."""
+    for part, images in output.items():
+        for name, image in zip(names, images, strict=True):  # type: ignore[call-overload]
+            write_image(folder / part / f"{name}.png", to_image(image))

@@ -1,0 +1,80 @@
+"""The score table: one row per test image."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.methods import ScoreRow, StepOutput
+
+
+class ScoreTable(Callback):
+    """Writes ``scores.csv``, one row per test image and a final ``mean`` row, and logs it as a W&B table.
+
+    Columns are ``name``, ``scenario`` (what was done to the sources) and one per score. An undefined score is ``nan`` in its
+    row and left out of the mean.
+
+    Args:
+        folder: Where ``scores.csv`` goes; an earlier one is kept as ``scores-2.csv`` and so on.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.rows: list[ScoreRow] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin an empty table."""
+        self.rows = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: StepOutput,  # type: ignore[override]
+        batch: FusionBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect the rows of one batch."""
+        self.rows.extend(outputs["rows"])
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table, on the first rank only."""
+        if not trainer.is_global_zero or not self.rows:
+            return
+        path = _set_earlier_aside(Path(self.folder) / "scores.csv")
+        table = score_table(self.rows)
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(table)
+        print(f"scores written to {path}")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_table("test/scores", columns=table[0], data=table[1:-1])
+
+
+def score_table(rows: list[ScoreRow]) -> list[list[Any]]:
+    """Header, one row per image, and the mean over the images where a score is defined."""
+    keys = list(dict.fromkeys(key for row in rows for key in row["scores"]))
+    table: list[list[Any]] = [["name", "scenario", *keys]]
+    for row in rows:
+        table.append([row["name"], row["scenario"], *(row["scores"].get(key, float("nan")) for key in keys)])
+    means = []
+    for key in keys:
+        values = [row["scores"][key] for row in rows if row["scores"].get(key) == row["scores"].get(key)]
+        values = [value for value in values if value is not None]
+        means.append(sum(values) / len(values) if values else float("nan"))
+    return [*table, ["mean", "", *means]]
+
+
+def _set_earlier_aside(path: Path) -> Path:
+    """Rename an existing file to the first free ``name-N.csv`` and return the free path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        number = 2
+        while (aside := path.with_stem(f"{path.stem}-{number}")).exists():
+            number += 1
+        path.rename(aside)
+    return path

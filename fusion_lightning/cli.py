@@ -1,0 +1,181 @@
+"""The command line behind the front door: LightningCLI for the trainer's verbs, plain functions for the rest."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from fusion_lightning.callbacks import PredictionWriter, Previews, RunRecord, ScoreTable
+from fusion_lightning.configuration import explain, resolve_config_names
+from fusion_lightning.datamodules import FusionData
+from fusion_lightning.errors import UserError
+from fusion_lightning.methods import FusionMethod, read_checkpoint
+from fusion_lightning.runs import RunFolder, make_loggers
+
+
+def run_trainer_command(args: Sequence[str]) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict`` with the arguments that follow it."""
+    _quieten()
+    FusionCLI(resolve_config_names(args))
+
+
+def run_other_command(args: Sequence[str]) -> None:
+    """Run the function of the same name in ``fusion_lightning.commands``, its arguments as options."""
+    command, *rest = args
+    function = getattr(importlib.import_module(f"fusion_lightning.commands.{command}"), command)
+    parser = _PlainParser(prog=f"python -m fusion_lightning {command}")
+    parser.add_argument("--config", action="config", help="a YAML file with values for these options")
+    parser.add_function_arguments(function, as_group=False)
+    values = parser.parse_args(resolve_config_names(rest))
+    values.pop("config", None)
+    function(**parser.instantiate_classes(values))
+
+
+class _OneSentence(ArgumentParser):  # type: ignore[misc]
+    """Says what is wrong with the arguments in one sentence instead of with a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        sys.stderr.write(f"error: {explain(message)}\n")
+        sys.exit(2)
+
+
+class _PlainParser(_OneSentence):
+    pass
+
+
+class _TrainerParser(_OneSentence, LightningArgumentParser):  # type: ignore[misc]
+    pass
+
+
+class FusionCLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict` for any `FusionMethod` on any `FusionData`.
+
+    It adds to LightningCLI: a folder per run, loggers that need no account, and guards against mixing up
+    checkpoints. ``--ckpt_path`` always means *the same run*: the method's hyper-parameters are taken from the
+    checkpoint, the rest from the command line.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self._asked_experiment = _stem_of_first_config(args)
+        super().__init__(
+            FusionMethod,
+            FusionData,
+            parser_class=_TrainerParser,
+            parser_kwargs={"prog": "python -m fusion_lightning"},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            # hyper-parameters are saved as the plain values a constructor got, which `weights_only` can read
+            load_from_checkpoint_support=False,
+            save_config_callback=RunRecord,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The trainer's verbs; a checkpoint is always read with ``weights_only``, so that is no option."""
+        return {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items() if name != "tune"}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add where a run goes, and the settings of the callbacks every run has."""
+        parser.add_argument(
+            "--experiment", type=str | None, default=None, help="folder of the run; default: config's name"
+        )
+        parser.add_argument(
+            "--run_id", type=str | None, default=None, help="name of the run; default: the time it starts"
+        )
+        parser.add_argument("--log_dir", type=str, default="logs", help="where experiments go")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.filename": "step{step}"})
+        parser.set_defaults({"checkpoint.auto_insert_metric_name": False})
+        parser.add_lightning_class_args(Previews, "previews")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, without LightningCLI's warning about ``sys.argv``: our arguments are always explicit."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the method's hyper-parameters from the checkpoint, if it holds the class that is asked for.
+
+        LightningCLI would build whatever class the checkpoint names.
+        """
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if path is None or path in ("last", "best", "hpc", "registry"):
+            return
+        checkpoint = read_checkpoint(path)
+        asked = config.model.class_path.rsplit(".", 1)[-1]
+        if checkpoint["method"] != asked:
+            raise UserError(
+                f"--ckpt_path {path} holds a {checkpoint['method']}, but the configuration asks for {asked}: "
+                "--ckpt_path continues or scores the same run; other weights are a constructor argument"
+            )
+        for key, value in checkpoint["hyper_parameters"].items():
+            config.model.init_args[key] = value
+
+    def before_instantiate_classes(self) -> None:
+        """Decide where the run goes and refuse to score weights that were never trained."""
+        config = self.config[self.subcommand]
+        self.run = RunFolder.choose(
+            root=config.log_dir,
+            experiment=config.experiment
+            or self._asked_experiment
+            or config.model.class_path.rsplit(".", 1)[-1].lower(),
+            run_id=config.run_id,
+            checkpoint=config.get("ckpt_path"),
+        )
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse to score a learned method without its checkpoint."""
+        config = self.config[self.subcommand]
+        learned = any(parameter.requires_grad for parameter in self.model.parameters())
+        if self.subcommand != "fit" and learned and config.get("ckpt_path") is None:
+            raise UserError(
+                f"`{self.subcommand}` needs --ckpt_path: {type(self.model).__name__} has to be trained first"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Point the callbacks at the run's folder and add the loggers, unless the user chose some."""
+        config = self._get(self.config_init, "trainer")
+        self._get(self.config_init, "checkpoint").dirpath = str(self.run.checkpoints)
+        self._get(self.config_init, "previews").folder = str(self.run.pictures)
+        self.save_config_kwargs = {"folder": str(self.run.path), "save_to_log_dir": False}
+        chosen = config.get("logger") not in (None, True)
+        if self.subcommand == "predict" and not chosen:
+            kwargs["logger"] = False  # there is nothing to log
+        elif not chosen and not config.get("fast_dev_run"):
+            kwargs["logger"] = make_loggers(self.run, verb=str(self.subcommand))
+        written: list[Callback] = [ScoreTable(str(self.run.path)), PredictionWriter(str(self.run.predictions))]
+        self.trainer_defaults["callbacks"] = written
+        return super().instantiate_trainer(**kwargs)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+
+def _stem_of_first_config(args: Sequence[str]) -> str | None:
+    for index, argument in enumerate(args):
+        name, _, value = argument.partition("=")
+        if name in ("-c", "--config"):
+            return Path(value or args[index + 1]).stem
+    return None
+
+
+def _quieten() -> None:
+    """Keep advertisements and the GPU/TPU inventory out of the log."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(word in record.getMessage() for word in ("litlogger", "GPU available", "TPU"))
+    )
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+__all__ = ["FusionCLI", "LightningModule", "run_other_command", "run_trainer_command"]

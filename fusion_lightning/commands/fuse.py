@@ -1,0 +1,118 @@
+"""Fuse images on disk with a checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from fusion_lightning.batch import FusionBatch, SampleDegradation, to_image, to_tensor
+from fusion_lightning.commands.pairing import pair_by_stem
+from fusion_lightning.datamodules.images import read_image
+from fusion_lightning.errors import UserError
+from fusion_lightning.methods import Controls, FusionMethod, load_method
+from fusion_lightning.pictures import contact_sheet, write_image
+
+
+def fuse(
+    checkpoint: str,
+    source_a: str,
+    source_b: str,
+    output: str,
+    strength_a: float = 1.0,
+    strength_b: float = 1.0,
+    balance: float = 0.5,
+    restored: bool = False,
+    trajectory: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    bf16: bool = False,
+) -> None:
+    """Fuse two images, or two folders of images paired by file stem, at their own size.
+
+    Writes ``OUTPUT/<stem>.png``, in colour when one source is in colour.
+
+    Args:
+        checkpoint: A ``.ckpt`` file written by ``fit``.
+        source_a: The image, or folder of images, that carries intensity (infrared, PET, SPECT, CT).
+        source_b: The image, or folder of images, that carries detail (visible, MRI).
+        output: Folder for the results.
+        strength_a: Removal strength for source a: 0 keeps its degradation, 1 removes it.
+        strength_b: Removal strength for source b.
+        balance: Cross-modal balance: 0 leans to source a, 1 to source b, 0.5 is as trained.
+        restored: Also write the restored sources, into ``OUTPUT/restored_a`` and ``OUTPUT/restored_b``.
+        trajectory: Also draw what the diffusion removed, step by step, into ``OUTPUT/trajectory``.
+        overwrite: Replace results that already exist.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
+        bf16: Run the networks in bfloat16, faster where the processor has it.
+
+    Raises:
+        UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
+    """
+    controls = Controls(strength_a, strength_b, balance)
+    pairs = pair_by_stem({"--source-a": source_a, "--source-b": source_b})
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {output} is a file: give a folder")
+    taken = [name for name in pairs if (folder / f"{name}.png").exists()]
+    if taken and not overwrite:
+        raise UserError(f"{folder / taken[0]}.png is already there: choose another --output, or add --overwrite true")
+    method = load_method(checkpoint).eval().to(_device(device)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if trajectory and not hasattr(method, "explain"):
+        raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
+    for name, files in track(pairs.items(), description="fusing"):
+        batch = _read_pair(name, *files.values())
+        result = fuse_batch(method, batch, controls, bf16)
+        if "fused" in result:
+            write_image(folder / f"{name}.png", result["fused"])
+        for part in ("restored_a", "restored_b"):
+            if part in result and (restored or "fused" not in result):
+                write_image(folder / part / f"{name}.png", result[part])
+        if trajectory:
+            rows, labels = method.explain(_to(batch, method.device))
+            write_image(folder / "trajectory" / f"{name}.png", contact_sheet(rows, labels, 256))
+    print(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} fused into {folder}")
+
+
+@torch.inference_mode()
+def fuse_batch(
+    method: FusionMethod, batch: FusionBatch, controls: Controls | None = None, bf16: bool = False
+) -> dict[str, np.ndarray]:
+    """Fuse one pair (a batch of one) and return 8-bit images, grey when neither source is in colour."""
+    colored = batch["source_a"].shape[1] == 3 or batch["source_b"].shape[1] == 3
+    with torch.autocast(method.device.type, dtype=torch.bfloat16, enabled=bf16):
+        output = method.fuse(_to(batch, method.device), controls)
+    images = {part: to_image(value[0]) for part, value in output.items()}  # type: ignore[index]
+    if "fused" in images and not colored and images["fused"].ndim == 3:
+        images["fused"] = np.round(images["fused"].mean(axis=2)).astype(np.uint8)
+    return images
+
+
+def _read_pair(name: str, path_a: Path, path_b: Path) -> FusionBatch:
+    """One pair as a batch of one; a source whose three channels are equal is grey."""
+    a, b = (to_tensor(_grey_if_equal(read_image(path, channels=3))) for path in (path_a, path_b))
+    if a.shape[0] == b.shape[0] == 3:
+        raise UserError(f"{path_a} and {path_b} are both in colour, but only one source may be: convert one to grey")
+    nothing_known = SampleDegradation(scenario="delivered", a=[], b=[])
+    return FusionBatch(
+        source_a=a[None], source_b=b[None], clean_a=a[None], clean_b=b[None], degradation=[nothing_known], name=[name]
+    )
+
+
+def _grey_if_equal(image: np.ndarray) -> np.ndarray:
+    """One channel of an image whose three channels are the same."""
+    return image[..., :1] if (image == image[..., :1]).all() else image
+
+
+def _to(batch: FusionBatch, device: torch.device) -> FusionBatch:
+    moved = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    return FusionBatch(**moved)  # type: ignore[typeddict-item]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} is not there: use cpu, cuda or auto") from error

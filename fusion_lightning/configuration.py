@@ -1,0 +1,77 @@
+"""Finding configuration files by name, and saying in one sentence what is wrong in them."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusion_lightning.errors import UserError
+
+_FILE_OPTIONS = ("-c", "--config", "--model", "--data", "--trainer", "--optimizer")
+
+
+def config_folder() -> Path:
+    """The folder of shipped configurations: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def resolve_config_names(args: Sequence[str]) -> list[str]:
+    """Replace bare names of configuration files in a command line by their paths.
+
+    ``--config NAME.yaml`` (also ``--data``, ``--model``, ``--trainer``) is looked up in the working directory, then in
+    the shipped configurations and their subfolders.
+
+    Raises:
+        UserError: If a named file is in neither place.
+    """
+    resolved = list(args)
+    for index, argument in enumerate(resolved):
+        option, equals, value = argument.partition("=")
+        if option not in _FILE_OPTIONS:
+            continue
+        if equals:
+            resolved[index] = f"{option}={_find(option, value)}"
+        elif index + 1 < len(resolved):
+            resolved[index + 1] = _find(option, resolved[index + 1])
+    return resolved
+
+
+def _find(option: str, name: str) -> str:
+    if not name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return name
+    shipped = {path.name: path for path in sorted(config_folder().rglob("*.yaml"))}
+    if name in shipped:
+        return str(shipped[name])
+    close = difflib.get_close_matches(Path(name).name, shipped, n=1)
+    hint = f"did you mean {close[0]}" if close else f"shipped are {', '.join(shipped)}"
+    raise UserError(f"{option} {name}: there is no such file here, nor among the shipped configurations; {hint}")
+
+
+_NOISE = re.compile(
+    r"^\s*-?\s*(Does not validate against any of the Union subtypes|Subtypes:.*|Errors:|Given value.*"
+    r"|Expected a <class 'NoneType'>.*|Expected a path but .*|tip: .*|)\s*$"
+)
+
+
+def explain(message: str) -> str:
+    """Turn the parser's report, a tree of attempts, into one sentence.
+
+    Example:
+        >>> explain('Parser key "data":\\n  Does not validate against any of the Union subtypes\\n  Errors:\\n'
+        ...         "    - Problem with given class_path 'a.FusionData':\\n        Option 'crop' is not accepted")
+        "data: FusionData: there is no option 'crop'"
+    """
+    lines = [line.strip().removeprefix("- ").rstrip(":") for line in message.splitlines() if not _NOISE.match(line)]
+    sentence = ": ".join(dict.fromkeys(lines)) or message
+    for pattern, replacement in (
+        (r"Parser key \"([^\"]+)\"", r"\1"),
+        (r"Problem with given class_path '(?:[\w.]*\.)?(\w+)'", r"\1"),
+        (r"Option '([^']+)' is not accepted", r"there is no option '\1'"),
+        (r"Expected a dot import path string: (\S+)", r"there is no class \1"),
+        (r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1"),
+        (r"\s+", " "),
+    ):
+        sentence = re.sub(pattern, replacement, sentence)
+    return sentence

@@ -1,0 +1,117 @@
+"""The front door: finds the command, runs it, and turns what went wrong into one sentence.
+
+Nothing heavy is imported here: `--help` answers at once.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fusion_lightning.errors import UserError
+
+TRAINER_COMMANDS = {
+    "fit": "train a method",
+    "validate": "score a checkpoint on the validation pairs",
+    "test": "score a checkpoint on the test pairs and write the score table",
+    "predict": "fuse the test pairs with a checkpoint and write the images",
+}
+OTHER_COMMANDS = {
+    "fuse": "fuse your own images with a checkpoint",
+    "evaluate": "score folders of fused images, whatever made them",
+    "degrade": "write a degraded copy of a folder of images",
+    "gallery": "draw every degradation at every severity",
+    "demo": "train, test and fuse on built-in scenes in a few minutes",
+}
+
+DEBUG = "FUSION_LIGHTNING_DEBUG"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        args: The command line without the program's name; None takes ``sys.argv``.
+
+    Returns:
+        The exit code: 0 when all went well, 1 when the work could not be done, 2 when the command line or a
+        configuration cannot be understood, 130 when interrupted.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if args else 2
+    if args[0] == "--version":
+        from fusion_lightning import __version__
+
+        print(__version__)
+        return 0
+    command = args[0]
+    if command not in TRAINER_COMMANDS | OTHER_COMMANDS:
+        return _refuse(f"there is no command {command!r}{_suggestion(command)}: see `--help`", code=2)
+    try:
+        _runner(command)(args)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        return _refuse("interrupted", code=130)
+    except (UserError, OSError) as error:
+        if os.environ.get(DEBUG):
+            raise
+        return _refuse(_sentence(error))
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return _refuse(f"{type(error).__name__}: {_sentence(error)} (traceback in {_keep_traceback()})")
+    return 0
+
+
+def _runner(command: str) -> Callable[[Sequence[str]], object]:
+    name = "run_trainer_command" if command in TRAINER_COMMANDS else "run_other_command"
+    runner: Callable[[Sequence[str]], object] = getattr(importlib.import_module("fusion_lightning.cli"), name)
+    return runner
+
+
+def _overview() -> str:
+    def listing(commands: dict[str, str]) -> str:
+        return "\n".join(f"  {name:<10}{what}" for name, what in commands.items())
+
+    return f"""usage: python -m fusion_lightning COMMAND [--config NAME.yaml ...] [--key.path=value ...]
+
+Train, compare and measure fusion of degraded multi-modal images.
+
+commands that run a method:
+{listing(TRAINER_COMMANDS)}
+
+other commands:
+{listing(OTHER_COMMANDS)}
+
+`COMMAND --help` lists a command's arguments. A config given by bare name is looked up in the working
+directory, then among the shipped ones. Example:
+  python -m fusion_lightning fit --config cled_stage1.yaml --config smoke.yaml"""
+
+
+def _suggestion(command: str) -> str:
+    close = difflib.get_close_matches(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS], n=1)
+    return f", did you mean {close[0]!r}" if close else ""
+
+
+def _sentence(error: BaseException) -> str:
+    """The first paragraph of an error's text on one line."""
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _keep_traceback() -> Path:
+    with tempfile.NamedTemporaryFile("w", prefix="fusion_lightning-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    return Path(file.name)
+
+
+def _refuse(message: str, code: int = 1) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

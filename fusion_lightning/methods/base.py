@@ -1,0 +1,269 @@
+"""What every fusion method shares: its scores, its optimizer, and how it is asked to fuse."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.color import luma
+from fusion_lightning.errors import UserError
+from fusion_lightning.metrics import FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics
+
+CLED_METRICS = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
+"""The five scores of CLED-Fusion's tables."""
+
+_RESTORED = ("a_in", "b_in", "a", "b")
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam at 1e-4: what a method trains with when nothing else is configured."""
+    return torch.optim.Adam(parameters, lr=1e-4)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The knobs a user may turn when fusing, without training anything again.
+
+    Attributes:
+        strength_a: How much of the estimated degradation of source a is removed: 0 keeps it, 1 removes it.
+        strength_b: The same for source b.
+        balance: Which modality the fusion leans to: 0 is source a, 1 is source b, 0.5 is as trained.
+    """
+
+    strength_a: float = 1.0
+    strength_b: float = 1.0
+    balance: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("strength_a", "strength_b"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"`{name}` must be a finite number of at least 0, but got {getattr(self, name)}")
+        if not 0 <= self.balance <= 1:
+            raise UserError(f"`balance` must be between 0 (source a) and 1 (source b), but got {self.balance}")
+
+
+class FusionOutput(TypedDict):
+    """What a method makes of a batch: tensors (B, C, H, W) in [0, 1]; a method fills in what it produces."""
+
+    fused: NotRequired[Tensor]
+    restored_a: NotRequired[Tensor]
+    restored_b: NotRequired[Tensor]
+
+
+class ScoreRow(TypedDict):
+    """Scores of one image: what a row of the score table holds."""
+
+    name: str
+    scenario: str
+    scores: dict[str, float]
+
+
+class StepOutput(TypedDict):
+    """What a validation or test step hands to the callbacks."""
+
+    output: FusionOutput
+    rows: list[ScoreRow]
+
+
+class FusionMethod(LightningModule):
+    """Base of all methods: subclasses implement `fuse` and, if they learn, `training_step`.
+
+    Validation and test score what `fuse` returns: the fusion with the fusion metrics, the restored sources by PSNR and
+    SSIM against the clean ones. Keys are ``<stage>/<metric>``, restored sources ``<stage>/PSNR_a`` and so on, the
+    delivered ones ``<stage>/PSNR_a_in`` to compare with, and ``<stage>/PSNR_restored`` is the mean over both sources.
+
+    Args:
+        optimizer: Makes the optimizer from the trainable parameters.
+        scheduler: Makes the learning-rate scheduler from the optimizer; stepped once per training step.
+        metrics: Names of the fusion metrics to log.
+        score_against: Score the fusion against the clean sources where they are known (``clean``), as tables
+            under degradation do, or against what the sensors gave (``delivered``).
+
+    Raises:
+        UserError: If a metric's name is unknown.
+    """
+
+    HPARAMS_NOT_SAVED = ("optimizer", "scheduler")
+    """Constructor arguments that do not go into checkpoints: they are callables and not needed to rebuild the method."""
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable = adam,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[str] = CLED_METRICS,
+        score_against: Literal["clean", "delivered"] = "clean",
+    ) -> None:
+        super().__init__()
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.score_against = score_against
+        self.scores = nn.ModuleDict({stage: self._configure_scores(metrics) for stage in ("val", "test")})
+
+    @staticmethod
+    def _configure_scores(metrics: Sequence[str]) -> nn.ModuleDict:
+        return nn.ModuleDict(
+            {
+                "fused": nn.ModuleDict(cast(dict[str, nn.Module], dict(fusion_metrics(metrics, prefix="").items()))),
+                "PSNR": nn.ModuleDict({key: RestorationPSNR() for key in (*_RESTORED, "restored")}),
+                "SSIM": nn.ModuleDict({key: RestorationSSIM() for key in _RESTORED}),
+            }
+        )
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """Fuse a batch of sources (B, 1 or 3, H, W) in [0, 1] of any size.
+
+        Args:
+            batch: The sources; only `source_a`, `source_b` and `degradation` are looked at.
+            controls: The user's knobs; None leaves the method as trained.
+
+        Raises:
+            UserError: If the method has no such controls.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it fuses")
+
+    def check_no_controls(self, controls: Controls | None) -> None:
+        """Refuse knobs that the method does not have.
+
+        Raises:
+            UserError: If any control differs from its neutral value.
+        """
+        if controls not in (None, Controls()):
+            raise UserError(f"{type(self).__name__} has no strength or balance controls: leave them at their defaults")
+
+    def setup(self, stage: str) -> None:
+        """Lay convolution weights out channels-last, which every backend runs at least as fast."""
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def configure_optimizers(self) -> Any:
+        """Optimize what is not frozen; a scheduler counts steps, not epochs."""
+        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+
+    def validation_step(self, batch: FusionBatch, batch_idx: int) -> StepOutput:
+        """Fuse and score a validation batch."""
+        return self._score("val", batch)
+
+    def test_step(self, batch: FusionBatch, batch_idx: int) -> StepOutput:
+        """Fuse and score a test batch."""
+        return self._score("test", batch)
+
+    def predict_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:
+        """Fuse a batch."""
+        return self.fuse(batch)
+
+    def log_losses(self, losses: Mapping[str, Tensor], batch: FusionBatch) -> Tensor:
+        """Log the named parts of a loss as ``train/<name>`` and return the part called ``loss``."""
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in losses.items()},
+            batch_size=len(batch["name"]),
+            sync_dist=True,
+        )
+        return losses["loss"]
+
+    def _score(self, stage: str, batch: FusionBatch) -> StepOutput:
+        output = self.fuse(batch)
+        rows = [
+            ScoreRow(name=name, scenario=degradation["scenario"], scores={})
+            for name, degradation in zip(batch["name"], batch["degradation"], strict=True)
+        ]
+        scores = cast(nn.ModuleDict, self.scores[stage])
+
+        def log(key: str, metric: FusionMetric, values: Tensor) -> None:
+            metric.accumulate(values, batch["name"])
+            self.log(f"{stage}/{key}", metric, on_step=False, on_epoch=True, batch_size=len(rows))
+
+        def record(key: str, metric: FusionMetric, *images: Tensor) -> Tensor:
+            values = metric.per_image(*images)
+            log(key, metric, values)
+            for row, value in zip(rows, values.tolist(), strict=True):
+                row["scores"][key] = value
+            return values
+
+        if "fused" in output:
+            sources = ("clean_a", "clean_b") if self.score_against == "clean" else ("source_a", "source_b")
+            a, b = (luma(batch[key]) for key in sources)  # type: ignore[literal-required]
+            for name, metric in cast(nn.ModuleDict, scores["fused"]).items():
+                record(name, cast(FusionMetric, metric), output["fused"], a, b)
+        for key in ("a", "b"):
+            restored, clean = output.get(f"restored_{key}"), batch[f"clean_{key}"]  # type: ignore[literal-required]
+            if restored is None:
+                continue
+            for name in ("PSNR", "SSIM"):
+                metrics = cast(nn.ModuleDict, scores[name])
+                delivered = batch[f"source_{key}"]  # type: ignore[literal-required]
+                if delivered.shape == clean.shape:
+                    record(f"{name}_{key}_in", cast(FusionMetric, metrics[f"{key}_in"]), delivered, clean)
+                values = record(f"{name}_{key}", cast(FusionMetric, metrics[key]), cast(Tensor, restored), clean)
+                if name == "PSNR":
+                    log("PSNR_restored", cast(FusionMetric, metrics["restored"]), values)
+        return StepOutput(output=output, rows=rows)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down which class the checkpoint belongs to."""
+        checkpoint["method"] = type(self).__name__
+
+
+def known_methods() -> dict[str, type[FusionMethod]]:
+    """Every method that has been imported, by class name."""
+    found: dict[str, type[FusionMethod]] = {}
+    waiting = list(FusionMethod.__subclasses__())
+    while waiting:
+        method = waiting.pop()
+        found[method.__name__] = method
+        waiting.extend(method.__subclasses__())
+    return found
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of a fusion method onto the CPU; nothing in the file is executed.
+
+    Raises:
+        UserError: If the file is missing, is no checkpoint, or was not written by a fusion method.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}: check the path")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint (it is damaged, or holds more than weights and plain values): "
+            "give a .ckpt file written by `fit`"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"method", "state_dict", "hyper_parameters"} <= set(checkpoint):
+        raise UserError(f"{path} was not written by a fusion method: give a .ckpt file written by `fit`")
+    return checkpoint
+
+
+def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -> FusionMethod:
+    """Build the method a checkpoint belongs to and give it the checkpoint's weights (the averaged ones, if any).
+
+    Args:
+        path: A ``.ckpt`` file.
+        expected: The class, or a base of it, that the caller can use.
+
+    Raises:
+        UserError: If the checkpoint is unreadable, of an unknown or another class, or does not fit its class.
+    """
+    checkpoint = read_checkpoint(path)
+    method = known_methods().get(checkpoint["method"])
+    if method is None:
+        raise UserError(f"{path} holds a {checkpoint['method']}, which is not known here: import the module it is in")
+    if not issubclass(method, expected):
+        raise UserError(f"{path} holds a {method.__name__}, but a {expected.__name__} is needed")
+    try:
+        model = method(**checkpoint["hyper_parameters"])
+        model.load_state_dict(checkpoint["state_dict"], strict=True)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"{path} does not fit this version of {method.__name__}: {str(error).splitlines()[0]}"
+        ) from error
+    return model

@@ -1,0 +1,295 @@
+"""CLED-Fusion: restore by residual diffusion (stage 1), then fuse with the degradation as a guide (stage 2)."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.diffusion.sampling import Sampler, SamplingStep
+from fusion_lightning.errors import UserError
+from fusion_lightning.losses.criteria import FusionCriterion
+from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam, load_method
+from fusion_lightning.methods.restorer import Modality, Objective, Restorer, generators_for
+from fusion_lightning.networks.degrade_fusion import DegradeFusion
+from fusion_lightning.networks.residual_unet import UNetSize
+
+_MODALITIES: tuple[Modality, Modality] = ("a", "b")
+
+
+class _CLED(FusionMethod):
+    """What the two stages share: sources of one size, residuals, and the trajectory."""
+
+    restorer: Restorer
+
+    def residuals(self, batch: FusionBatch, *keys: object) -> tuple[Tensor, Tensor]:
+        """I_res^θ of both sources (B, 1 or 3, H, W) in about [−1, 1]; `keys` vary the noise."""
+        sources = same_size(batch["source_a"], batch["source_b"])
+        estimated = [
+            self.restorer.estimate(modality, source, generators_for(batch["name"], modality, *keys))
+            for modality, source in zip(_MODALITIES, sources, strict=True)
+        ]
+        return estimated[0], estimated[1]
+
+    def trajectory(self, batch: FusionBatch) -> dict[Modality, list[SamplingStep]]:
+        """Every sampling step of both sources: state, residual, noise and restored estimate, (B, 3, H, W) on [−1, 1].
+
+        At every step I_t = I_0^θ + ᾱ_t I_res^θ + β̄_t ε^θ − δ̄_t I_in holds.
+        """
+        sources = same_size(batch["source_a"], batch["source_b"])
+        return {
+            modality: self.restorer.trajectory(modality, source, generators_for(batch["name"], modality))
+            for modality, source in zip(_MODALITIES, sources, strict=True)
+        }
+
+    @torch.no_grad()
+    def explain(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
+        """The first pair's trajectory as rows of pictures in [0, 1], one per sampling step, and the columns' labels.
+
+        Residuals and noise are drawn around mid-grey, at half their range.
+        """
+        first = FusionBatch(
+            source_a=batch["source_a"][:1],
+            source_b=batch["source_b"][:1],
+            clean_a=batch["clean_a"][:1],
+            clean_b=batch["clean_b"][:1],
+            degradation=batch["degradation"][:1],
+            name=batch["name"][:1],
+        )
+        steps = self.trajectory(first)
+        rows = [
+            [
+                (picture[0].float().cpu() * scale + 0.5).clamp(0, 1)
+                for step in pair
+                for picture, scale in (
+                    (step.state, 0.5),
+                    (step.residual, 0.5),
+                    (step.noise, 0.25),
+                    (step.restored, 0.5),
+                )
+            ]
+            for pair in zip(steps["a"], steps["b"], strict=True)
+        ]
+        parts = ("state", "residual", "noise", "restored")
+        return rows, [f"{modality}: {part}" for modality in _MODALITIES for part in parts]
+
+
+class CLEDStage1(_CLED):
+    """Stage 1: a residual diffusion that restores both sources; it does not fuse.
+
+    Args:
+        size: Size of the U-Net: ``tiny``, ``small``, ``base`` or ``large`` (0.9, 3.3, 12.4, 36 M parameters).
+        timesteps: T, the diffusion's times.
+        sampling_steps: S, how many of them are visited when restoring.
+        sampler: ``implicit`` (14), ``consistent`` or ``stochastic`` (13).
+        start_noise: n of the start state (1 − δ̄_T) I_in + n ε; null is the paper's β̄_T, DiffUIR's code uses 0.1.
+        objective: ``residual``, the L1 of (15), or ``residual_and_noise``, two networks and L2 as in (8)(9).
+        shared_prior: Whether the δ̄ term draws every degradation to one distribution.
+        shared_network: One network for both modalities, or one each.
+        seed: Seed of the times and the noise drawn in training.
+        optimizer: Makes the optimizer from the parameters.
+        scheduler: Makes the learning-rate scheduler from the optimizer.
+        metrics: Fusion metrics to log; stage 1 has no fusion, so they stay unused.
+        score_against: As in `FusionMethod`.
+    """
+
+    def __init__(
+        self,
+        size: UNetSize = "large",
+        timesteps: int = 1000,
+        sampling_steps: int = 3,
+        sampler: Sampler = "implicit",
+        start_noise: float | None = None,
+        objective: Objective = "residual",
+        shared_prior: bool = True,
+        shared_network: bool = True,
+        seed: int = 0,
+        optimizer: OptimizerCallable = adam,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[str] = CLED_METRICS,
+        score_against: Literal["clean", "delivered"] = "clean",
+    ) -> None:
+        super().__init__(optimizer, scheduler, metrics, score_against)
+        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        self.seed = seed
+        self.restorer_arguments = {
+            "size": size,
+            "timesteps": timesteps,
+            "sampling_steps": sampling_steps,
+            "sampler": sampler,
+            "start_noise": start_noise,
+            "objective": objective,
+            "shared_prior": shared_prior,
+            "shared_network": shared_network,
+        }
+        self.restorer = Restorer(
+            size, timesteps, sampling_steps, sampler, start_noise, objective, shared_prior, shared_network
+        )
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
+        """Loss (15) on both sources at random times."""
+        return self.log_losses(restoration_losses(self.restorer, batch, self.seed, self.global_step)[0], batch)
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """Restore both sources, I_in − r I_res^θ; there is no ``fused`` yet.
+
+        Raises:
+            UserError: If `controls` ask for a balance, which only a fusion has.
+        """
+        controls = controls or Controls()
+        if controls.balance != Controls.balance:
+            raise UserError("CLEDStage1 restores and does not fuse, so it has no balance: leave it at 0.5")
+        sources = same_size(batch["source_a"], batch["source_b"])
+        residual_a, residual_b = self.residuals(batch)
+        return FusionOutput(
+            restored_a=(sources[0] - controls.strength_a * residual_a).clamp(0, 1),
+            restored_b=(sources[1] - controls.strength_b * residual_b).clamp(0, 1),
+        )
+
+
+class CLEDStage2(_CLED):
+    """Stage 2: the degrade-fusion module on top of a frozen stage 1.
+
+    Args:
+        stage1_checkpoint: Checkpoint of `CLEDStage1` whose (averaged) weights are used, frozen. A checkpoint of stage 2
+            contains them, so it is needed only to begin training.
+        size: Size of the fusion network: ``tiny``, ``small``, ``base`` or ``large``.
+        intensity: Weight of the intensity loss (16).
+        gradient: Weight of the gradient loss (17).
+        color: Weight of the colour loss (18).
+        one_stage: The ablation: both parts are trained together from scratch, the loss of stage 1 added.
+        restorer: Arguments of stage 1's network; taken from the checkpoint when one is given.
+        seed: Seed of the noise drawn in training.
+        optimizer: Makes the optimizer from the trainable parameters.
+        scheduler: Makes the learning-rate scheduler from the optimizer.
+        metrics: Fusion metrics to log.
+        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+
+    Raises:
+        UserError: If there is neither a checkpoint nor anything else that says what stage 1 is, or it does not fit.
+    """
+
+    def __init__(
+        self,
+        stage1_checkpoint: str | None = None,
+        size: UNetSize = "large",
+        intensity: float = 5.0,
+        gradient: float = 10.0,
+        color: float = 12.0,
+        one_stage: bool = False,
+        restorer: dict[str, Any] | None = None,
+        seed: int = 0,
+        optimizer: OptimizerCallable = adam,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[str] = CLED_METRICS,
+        score_against: Literal["clean", "delivered"] = "clean",
+    ) -> None:
+        super().__init__(optimizer, scheduler, metrics, score_against)
+        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        self.seed = seed
+        self.one_stage = one_stage
+        if stage1_checkpoint is not None:
+            stage1 = load_method(stage1_checkpoint, CLEDStage1)
+            assert isinstance(stage1, CLEDStage1)
+            rank_zero_info(f"CLEDStage2: stage 1 taken from {stage1_checkpoint}")
+            self.restorer, restorer = stage1.restorer, stage1.restorer_arguments
+        elif restorer is not None or one_stage:
+            restorer = {"size": size, **(restorer or {})}
+            try:
+                self.restorer = Restorer(**restorer)
+            except TypeError as error:
+                raise UserError(f"`restorer` must hold arguments of CLEDStage1's network: {error}") from error
+        else:
+            raise UserError("CLEDStage2 needs `stage1_checkpoint`, a checkpoint of CLEDStage1 (or `one_stage: true`)")
+        # a checkpoint of this stage holds the weights of stage 1: it is rebuilt without the file they came from
+        self.hparams.update(stage1_checkpoint=None, restorer=restorer)
+        if not one_stage:
+            self.restorer.requires_grad_(False)
+        self.network = DegradeFusion(size)
+        self.criterion = FusionCriterion(intensity, gradient, color)
+
+    def train(self, mode: bool = True) -> "CLEDStage2":
+        """Switch between training and evaluation; a frozen stage 1 stays in evaluation."""
+        super().train(mode)
+        if not self.one_stage:
+            self.restorer.eval()
+        return self
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
+        """Losses (16)–(19) against the clean sources where they are known, else against the restored ones."""
+        if self.one_stage:
+            losses, residuals = restoration_losses(self.restorer, batch, self.seed, self.global_step)
+            restoration = losses["loss"]
+        else:
+            residuals, restoration = self.residuals(batch, self.seed, self.global_step), None
+        sources = same_size(batch["source_a"], batch["source_b"])
+        fused = self.network(sources[0], residuals[0], sources[1], residuals[1]).float()
+        references = [
+            self._reference(batch, key, source, residual)
+            for key, source, residual in zip(_MODALITIES, sources, residuals, strict=True)
+        ]
+        loss, parts = self.criterion(fused, *references)
+        if restoration is not None:
+            loss, parts["restoration"] = loss + restoration, restoration
+        return self.log_losses({"loss": loss, **parts}, batch)
+
+    @staticmethod
+    def _reference(batch: FusionBatch, key: Modality, source: Tensor, residual: Tensor) -> Tensor:
+        clean = batch["clean_a"] if key == "a" else batch["clean_b"]
+        restored = (source - residual).detach().clamp(0, 1)
+        # a source as the sensor delivered it has no clean twin if it is its own
+        known = (source != clean).flatten(1).any(dim=1)
+        known |= torch.tensor([one["scenario"] != "delivered" for one in batch["degradation"]], device=known.device)
+        if known.all():
+            return clean
+        return torch.where(known[:, None, None, None], clean, restored) if known.any() else restored
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """Restore and fuse: the fusion (B, 3, H, W), and the sources with their degradation removed by strength."""
+        controls = controls or Controls()
+        a, b = same_size(batch["source_a"], batch["source_b"])
+        residual_a, residual_b = self.residuals(batch)
+        fused = self.network(a, residual_a, b, residual_b, controls.strength_a, controls.strength_b, controls.balance)
+        return FusionOutput(
+            fused=fused.float().clamp(0, 1),
+            restored_a=(a - controls.strength_a * residual_a).clamp(0, 1),
+            restored_b=(b - controls.strength_b * residual_b).clamp(0, 1),
+        )
+
+
+def restoration_losses(
+    restorer: Restorer, batch: FusionBatch, seed: int, step: int
+) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+    """Loss of stage 1 on both sources, averaged, its parts by name, and the residuals it was computed from."""
+    totals: dict[str, Tensor] = {}
+    residuals = []
+    for modality, source, clean in zip(
+        _MODALITIES,
+        same_size(batch["source_a"], batch["source_b"]),
+        (batch["clean_a"], batch["clean_b"]),
+        strict=True,
+    ):
+        generators = generators_for(batch["name"], modality, seed, step)
+        losses, residual = restorer.losses(modality, source, clean, generators)
+        residuals.append(residual)
+        for name, value in losses.items():
+            totals[name] = totals.get(name, torch.zeros_like(value)) + value / 2
+            totals[f"{name}_{modality}"] = value
+    totals["loss"] = sum((totals[name] for name in losses), torch.zeros_like(value))
+    return totals, (residuals[0], residuals[1])
+
+
+def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Enlarge the source of lower resolution (bicubic) to the size of the other."""
+    height, width = max(a.shape[-2], b.shape[-2]), max(a.shape[-1], b.shape[-1])
+
+    def enlarged(image: Tensor) -> Tensor:
+        if image.shape[-2:] == (height, width):
+            return image
+        return F.interpolate(image, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+
+    return enlarged(a), enlarged(b)
