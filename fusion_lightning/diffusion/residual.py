@@ -191,8 +191,8 @@ def stochastic_step(
     residual: Tensor,
     noise: Tensor,
     fresh_noise: Tensor,
-    t: Time,
-    previous: Time,
+    t: int,
+    previous: int,
 ) -> Tensor:
     """Stochastic reverse step (13), the exact posterior of I_t' given I_t, I_0 and I_in.
 
@@ -200,6 +200,7 @@ def stochastic_step(
     β² = β̄_t² − β̄_t'² are the paper's α_t, δ_t and β_t² when t' = t − 1, and hold for any earlier t'.
     """
     now, then = schedule.at(t).beta_bar, schedule.at(previous).beta_bar
-    variance = now**2 - then**2
+    # Summed, because β̄_t² − β̄_t'² loses all its digits where β̄ is close to 1.
+    variance = schedule.beta[previous + 1 : t + 1].square().sum()
     mean = implicit_step(schedule, state, degraded, residual, t, previous) - variance / now * noise
     return mean + variance.sqrt() * then / now * fresh_noise

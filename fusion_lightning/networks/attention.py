@@ -68,7 +68,8 @@ class SpatialAttention(nn.Module):
         """Let features (B, C, H, W) attend to `context` (B, C, h, w), or to themselves."""
         context = features if context is None else context
         maps = (self.to_query(features), self.to_key(context), self.to_value(context))
-        attended = F.scaled_dot_product_attention(*(split_heads(as_tokens(part), self.heads) for part in maps))
+        query, key, value = (split_heads(as_tokens(part), self.heads) for part in maps)
+        attended = F.scaled_dot_product_attention(query, key, value)
         return self.to_out(as_map(merge_heads(attended), *features.shape[-2:]))
 
 
@@ -104,12 +105,12 @@ class WindowAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Attend within features (B, C, H, W)."""
         batch, _, height, width = features.shape
-        query = self._windows(self.to_query(features), overlap=0)
-        key, value = (self._windows(to(features), self.overlap) for to in (self.to_key, self.to_value))
-        attended = F.scaled_dot_product_attention(
-            *(split_heads(part, self.heads) for part in (query, key, value)),
-            attn_mask=self.bias[:, self.displacement].to(query.dtype),
+        query = split_heads(self._windows(self.to_query(features), 0), self.heads)
+        key, value = (
+            split_heads(self._windows(to(features), self.overlap), self.heads) for to in (self.to_key, self.to_value)
         )
+        bias = self.bias[:, self.displacement].to(query.dtype)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         rows, columns = -(-height // self.window), -(-width // self.window)
         windows = merge_heads(attended).unflatten(1, (self.window, self.window)).unflatten(0, (batch, rows, columns))
         merged = windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]

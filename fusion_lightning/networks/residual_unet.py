@@ -193,8 +193,9 @@ class FullAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Attend within features (B, C, H, W) and add the result to them."""
         normal = self.norm(features)
-        tokens = (as_tokens(to(normal)) for to in (self.to_query, self.to_key, self.to_value))
-        attended = F.scaled_dot_product_attention(*(split_heads(part, _HEADS) for part in tokens))
+        maps = (to(normal) for to in (self.to_query, self.to_key, self.to_value))
+        query, key, value = (split_heads(as_tokens(part), _HEADS) for part in maps)
+        attended = F.scaled_dot_product_attention(query, key, value)
         return features + self.to_out(as_map(merge_heads(attended), *features.shape[-2:]))
 
 
