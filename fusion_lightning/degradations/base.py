@@ -197,7 +197,8 @@ def reapply(image: np.ndarray, effects: Sequence[AppliedDegradation]) -> np.ndar
     for effect in effects:
         if effect["name"] not in EFFECTS:
             raise UserError(f"effect must be one of {', '.join(sorted(EFFECTS))}, but got `{effect['name']}`")
-        image = EFFECTS[effect["name"]]().apply(image, effect["params"])
+        # OpenCV reads no mirrored views
+        image = EFFECTS[effect["name"]]().apply(np.ascontiguousarray(image), effect["params"])
     return image
 
 
