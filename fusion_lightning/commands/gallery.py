@@ -13,7 +13,7 @@ from fusion_lightning.degradations import EFFECTS, SCENARIOS, Degradation, Ident
 from fusion_lightning.errors import UserError
 from fusion_lightning.pictures import contact_sheet, write_image
 
-_INFRARED = ("stripes", "low_contrast", "salt_pepper", "downsample")
+_INFRARED = ("stripes", "low_contrast", "salt_pepper")
 """Effects shown on source a; all others are shown on source b."""
 
 

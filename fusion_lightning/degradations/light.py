@@ -59,15 +59,15 @@ class OverExposure(Degradation):
 
     name: ClassVar[str] = "over_exposure"
     severities: ClassVar[tuple[Params, ...]] = (
-        {"gain": 1.3, "gamma": 1.0, "glare": 0.1},
-        {"gain": 1.6, "gamma": 0.9, "glare": 0.2},
-        {"gain": 2.0, "gamma": 0.85, "glare": 0.3},
-        {"gain": 2.5, "gamma": 0.8, "glare": 0.4},
-        {"gain": 3.2, "gamma": 0.7, "glare": 0.5},
+        {"gain": 1.15, "gamma": 1.00, "glare": 0.03},
+        {"gain": 1.30, "gamma": 0.95, "glare": 0.05},
+        {"gain": 1.45, "gamma": 0.90, "glare": 0.08},
+        {"gain": 1.65, "gamma": 0.85, "glare": 0.11},
+        {"gain": 1.90, "gamma": 0.80, "glare": 0.15},
     )
-    gain: Annotated[Strength, Bounds(low=1, high=100)] = (1.4, 2.5)
-    gamma: Annotated[Strength, Bounds(low=0.1, high=10)] = (0.8, 1.0)
-    glare: Annotated[Strength, Bounds(high=1)] = (0.1, 0.4)
+    gain: Annotated[Strength, Bounds(low=1, high=100)] = (1.2, 1.8)
+    gamma: Annotated[Strength, Bounds(low=0.1, high=10)] = (0.85, 1.0)
+    glare: Annotated[Strength, Bounds(high=1)] = (0.03, 0.12)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Brighten, spread the glare, clip."""

@@ -56,17 +56,17 @@ class Rain(Degradation):
     name: ClassVar[str] = "rain"
     random: ClassVar[bool] = True
     severities: ClassVar[tuple[Params, ...]] = (
-        {"density": 0.5, "length": 15.0, "opacity": 0.30, "veil": 0.03},
-        {"density": 1.0, "length": 20.0, "opacity": 0.40, "veil": 0.06},
-        {"density": 2.0, "length": 25.0, "opacity": 0.50, "veil": 0.10},
-        {"density": 3.5, "length": 32.0, "opacity": 0.60, "veil": 0.15},
-        {"density": 6.0, "length": 40.0, "opacity": 0.70, "veil": 0.22},
+        {"density": 2.0, "length": 12.0, "opacity": 0.40, "veil": 0.03},
+        {"density": 3.5, "length": 16.0, "opacity": 0.46, "veil": 0.06},
+        {"density": 5.5, "length": 20.0, "opacity": 0.52, "veil": 0.10},
+        {"density": 8.0, "length": 25.0, "opacity": 0.58, "veil": 0.16},
+        {"density": 12.0, "length": 30.0, "opacity": 0.64, "veil": 0.24},
     )
-    density: Annotated[Strength, Bounds(high=1000)] = (0.8, 3.0)
-    length: Annotated[Strength, Bounds(low=1, high=500)] = (15.0, 35.0)
-    width: Annotated[Strength, Bounds(low=1, high=50)] = (1.0, 2.0)
+    density: Annotated[Strength, Bounds(high=1000)] = (2.0, 8.0)
+    length: Annotated[Strength, Bounds(low=1, high=500)] = (12.0, 28.0)
+    width: Annotated[Strength, Bounds(low=1, high=50)] = (1.0, 1.5)
     angle: Annotated[Strength, Bounds(low=-90, high=90)] = (-30.0, 30.0)
-    opacity: Annotated[Strength, Bounds(high=1)] = (0.3, 0.6)
+    opacity: Annotated[Strength, Bounds(high=1)] = (0.35, 0.6)
     veil: Annotated[Strength, Bounds(high=1)] = (0.0, 0.15)
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
@@ -100,14 +100,14 @@ def _streaks(height: int, width: int, params: Params) -> np.ndarray:
     area = (width + 2 * margin[0]) * (height + margin[1])
     count = int(generator.poisson(params["density"] * area / 1000))
     start = generator.uniform((-margin[0], -margin[1]), (width + margin[0], height), (count, 2))
-    # near drops are few, long and bright; most are far
-    near = np.sort(generator.beta(1.2, 3, count))
+    # near drops are few, long, wide and bright; most are far
+    near = np.sort(generator.beta(1.0, 3.5, count))
     stop = start + fall * (0.4 + near[:, None])
     # the drawing takes sixteenths of a pixel
     ends = np.rint(np.stack((start, stop), axis=1) * 16).astype(np.int32)
     canvas = np.zeros((height, width), np.uint8)
     for line, distance in zip(ends, near, strict=True):
-        thickness = max(1, round(params["width"] * (0.5 + distance)))
-        cv2.line(canvas, line[0], line[1], int(80 + 175 * distance), thickness, cv2.LINE_AA, shift=4)
+        thickness = max(1, round(params["width"] * (0.4 + distance)))
+        cv2.line(canvas, line[0], line[1], int(90 + 165 * distance), thickness, cv2.LINE_AA, shift=4)
     soft = cv2.GaussianBlur(canvas.astype(np.float32), (3, 3), 0.7)
     return np.asarray(soft[..., None] / np.float32(255))
