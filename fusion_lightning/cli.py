@@ -1,15 +1,16 @@
 """The command line behind the front door: LightningCLI for the trainer's verbs, plain functions for the rest."""
 
 import importlib
+import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -34,15 +35,45 @@ def run_other_command(args: Sequence[str]) -> None:
     parser = _PlainParser(prog=f"python -m fusion_lightning {command}")
     parser.add_argument("--config", action="config", help="a YAML file with values for these options")
     parser.add_function_arguments(function, as_group=False)
-    values = parser.parse_args(resolve_config_names(rest))
+    values = parser.parse_args(_gather_lists(function, resolve_config_names(rest)))
     values.pop("config", None)
     function(**parser.instantiate_classes(values))
 
 
-class _OneSentence(ArgumentParser):  # type: ignore[misc]
+def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[str]:
+    """Rewrite what people type into what the parser reads.
+
+    ``--source-a`` becomes ``--source_a``, a lone flag ``true``, and the values of an option that takes a list,
+    ``--fused A B --fused C``, one JSON list.
+    """
+    options: dict[str, list[str]] = {}
+    values = options.setdefault("", [])
+    for argument in args:
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            values = options.setdefault(name.replace("-", "_").replace("__", "--", 1), [])
+            values.extend([value] if equals else [])
+        else:
+            values.append(argument)
+    hints = get_type_hints(function)
+    gathered = options.pop("")
+    for name, values in options.items():
+        hint = hints.get(name.removeprefix("--"))
+        if list in (get_origin(hint), *map(get_origin, get_args(hint))):
+            gathered += [f"{name}={json.dumps(values)}"]
+        elif not values and hint is bool:
+            gathered += [f"{name}=true"]
+        else:
+            gathered += [f"{name}={value}" for value in values] or [name]
+    return gathered
+
+
+class _OneSentence(ArgumentParser):
     """Says what is wrong with the arguments in one sentence instead of with a page of usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a parser of a class within: what is around it will say where it happened
+            super().error(message, ex)
         sys.stderr.write(f"error: {explain(message)}\n")
         sys.exit(2)
 
@@ -51,7 +82,7 @@ class _PlainParser(_OneSentence):
     pass
 
 
-class _TrainerParser(_OneSentence, LightningArgumentParser):  # type: ignore[misc]
+class _TrainerParser(_OneSentence, LightningArgumentParser):
     pass
 
 
@@ -113,7 +144,7 @@ class FusionCLI(LightningCLI):
         if path is None or path in ("last", "best", "hpc", "registry"):
             return
         checkpoint = read_checkpoint(path)
-        asked = config.model.class_path.rsplit(".", 1)[-1]
+        asked = _class_name(config)
         if checkpoint["method"] != asked:
             raise UserError(
                 f"--ckpt_path {path} holds a {checkpoint['method']}, but the configuration asks for {asked}: "
@@ -127,9 +158,7 @@ class FusionCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.run = RunFolder.choose(
             root=config.log_dir,
-            experiment=config.experiment
-            or self._asked_experiment
-            or config.model.class_path.rsplit(".", 1)[-1].lower(),
+            experiment=config.experiment or self._asked_experiment or _class_name(config).lower(),
             run_id=config.run_id,
             checkpoint=config.get("ckpt_path"),
         )
@@ -139,9 +168,7 @@ class FusionCLI(LightningCLI):
         config = self.config[self.subcommand]
         learned = any(parameter.requires_grad for parameter in self.model.parameters())
         if self.subcommand != "fit" and learned and config.get("ckpt_path") is None:
-            raise UserError(
-                f"`{self.subcommand}` needs --ckpt_path: {type(self.model).__name__} has to be trained first"
-            )
+            raise UserError(f"`{self.subcommand}` needs --ckpt_path: {_class_name(config)} has to be trained first")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Point the callbacks at the run's folder and add the loggers, unless the user chose some."""
@@ -162,11 +189,16 @@ class FusionCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
 
+def _class_name(config: Any) -> str:
+    name: str = config.model.class_path
+    return name.rsplit(".", 1)[-1]
+
+
 def _stem_of_first_config(args: Sequence[str]) -> str | None:
     for index, argument in enumerate(args):
         name, _, value = argument.partition("=")
         if name in ("-c", "--config"):
-            return Path(value or args[index + 1]).stem
+            return Path(value or args[index + 1]).stem if value or index + 1 < len(args) else None
     return None
 
 
@@ -176,6 +208,3 @@ def _quieten() -> None:
         lambda record: not any(word in record.getMessage() for word in ("litlogger", "GPU available", "TPU"))
     )
     os.environ.setdefault("WANDB_SILENT", "true")
-
-
-__all__ = ["FusionCLI", "LightningModule", "run_other_command", "run_trainer_command"]

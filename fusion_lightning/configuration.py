@@ -56,11 +56,11 @@ _NOISE = re.compile(
 
 
 def explain(message: str) -> str:
-    """Turn the parser's report, a tree of attempts, into one sentence.
+    r"""Turn the parser's report, a tree of attempts, into one sentence.
 
     Example:
-        >>> explain('Parser key "data":\\n  Does not validate against any of the Union subtypes\\n  Errors:\\n'
-        ...         "    - Problem with given class_path 'a.FusionData':\\n        Option 'crop' is not accepted")
+        >>> explain('Parser key "data":\n  Does not validate against any of the Union subtypes\n  Errors:\n'
+        ...         "    - Problem with given class_path 'a.FusionData':\n        Option 'crop' is not accepted")
         "data: FusionData: there is no option 'crop'"
     """
     lines = [line.strip().removeprefix("- ").rstrip(":") for line in message.splitlines() if not _NOISE.match(line)]
@@ -70,7 +70,14 @@ def explain(message: str) -> str:
         (r"Problem with given class_path '(?:[\w.]*\.)?(\w+)'", r"\1"),
         (r"Option '([^']+)' is not accepted", r"there is no option '\1'"),
         (r"Expected a dot import path string: (\S+)", r"there is no class \1"),
+        (r"Import path .* does not correspond to a subclass of", "it must be a"),
+        (r"Type typing.Callable.* expects a function or a callable class: ", ""),
+        (r" Got value: Namespace\(.*\)$", ""),
+        (r"Expected an? (?:typing\.Literal)?(.*?)\. Got value: (.*)", r"it must be \1, but got \2"),
         (r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1"),
+        (r"the following arguments are required: \w+\.\w+.*", "it is not said what to run: give --config NAME.yaml"),
+        (r"unrecognized arguments: (.*)", r"there is no option \1"),
+        (r"Subcommand '\w+' does not accept option '([\w.]+)'", r"there is no option '\1'"),
         (r"\s+", " "),
     ):
         sentence = re.sub(pattern, replacement, sentence)

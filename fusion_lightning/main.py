@@ -59,14 +59,13 @@ def main(args: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         return _refuse("interrupted", code=130)
-    except (UserError, OSError) as error:
-        if os.environ.get(DEBUG):
-            raise
-        return _refuse(_sentence(error))
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        return _refuse(f"{type(error).__name__}: {_sentence(error)} (traceback in {_keep_traceback()})")
+        cause = _cause(error)
+        if isinstance(cause, UserError | OSError):
+            return _refuse(_sentence(cause))
+        return _refuse(f"{type(cause).__name__}: {_sentence(cause)} (traceback in {_keep_traceback()})")
     return 0
 
 
@@ -98,6 +97,14 @@ directory, then among the shipped ones. Example:
 def _suggestion(command: str) -> str:
     close = difflib.get_close_matches(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS], n=1)
     return f", did you mean {close[0]!r}" if close else ""
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The user's mistake behind an error that libraries have wrapped, else the error itself."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, UserError):
+        link = link.__cause__ or link.__context__
+    return link or error
 
 
 def _sentence(error: BaseException) -> str:

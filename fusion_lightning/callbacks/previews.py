@@ -17,8 +17,8 @@ _PARTS = ("restored_a", "restored_b", "fused")
 class Previews(Callback):
     """Draws the first validation or test pairs as a contact sheet: sources, restored sources and the fusion.
 
-    Sheets go to ``<folder>/val-previews-step<N>.png`` (``test-previews.png``) and to W&B as ``val/previews``; methods that
-    can explain themselves add a sheet of their own (`explain`), ``val/trajectory``.
+    Sheets go to ``<folder>/val-previews-step<N>.png`` (``test-previews.png``) and to W&B as ``val/previews``;
+    methods that can explain themselves add a sheet of their own (`explain`), ``val/trajectory``.
 
     Args:
         count: How many pairs are drawn; 0 draws none.

@@ -1,6 +1,7 @@
 """The score table: one row per test image."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from fusion_lightning.methods import ScoreRow, StepOutput
 class ScoreTable(Callback):
     """Writes ``scores.csv``, one row per test image and a final ``mean`` row, and logs it as a W&B table.
 
-    Columns are ``name``, ``scenario`` (what was done to the sources) and one per score. An undefined score is ``nan`` in its
-    row and left out of the mean.
+    Columns are ``name``, ``scenario`` (what was done to the sources) and one per score. An undefined score is
+    ``nan`` in its row and left out of the mean.
 
     Args:
         folder: Where ``scores.csv`` goes; an earlier one is kept as ``scores-2.csv`` and so on.
@@ -63,8 +64,7 @@ def score_table(rows: list[ScoreRow]) -> list[list[Any]]:
         table.append([row["name"], row["scenario"], *(row["scores"].get(key, float("nan")) for key in keys)])
     means = []
     for key in keys:
-        values = [row["scores"][key] for row in rows if row["scores"].get(key) == row["scores"].get(key)]
-        values = [value for value in values if value is not None]
+        values = [row["scores"][key] for row in rows if not math.isnan(row["scores"].get(key, math.nan))]
         means.append(sum(values) / len(values) if values else float("nan"))
     return [*table, ["mean", "", *means]]
 

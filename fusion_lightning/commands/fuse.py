@@ -57,8 +57,9 @@ def fuse(
     taken = [name for name in pairs if (folder / f"{name}.png").exists()]
     if taken and not overwrite:
         raise UserError(f"{folder / taken[0]}.png is already there: choose another --output, or add --overwrite true")
-    method = load_method(checkpoint).eval().to(_device(device)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if trajectory and not hasattr(method, "explain"):
+    method = load_method(checkpoint).eval().to(_device(device)).to(memory_format=torch.channels_last)
+    explain = getattr(method, "explain", None)
+    if trajectory and explain is None:
         raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
     for name, files in track(pairs.items(), description="fusing"):
         batch = _read_pair(name, *files.values())
@@ -68,8 +69,8 @@ def fuse(
         for part in ("restored_a", "restored_b"):
             if part in result and (restored or "fused" not in result):
                 write_image(folder / part / f"{name}.png", result[part])
-        if trajectory:
-            rows, labels = method.explain(_to(batch, method.device))
+        if trajectory and explain is not None:
+            rows, labels = explain(_to(batch, method.device))
             write_image(folder / "trajectory" / f"{name}.png", contact_sheet(rows, labels, 256))
     print(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} fused into {folder}")
 

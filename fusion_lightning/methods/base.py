@@ -90,7 +90,7 @@ class FusionMethod(LightningModule):
     """
 
     HPARAMS_NOT_SAVED = ("optimizer", "scheduler")
-    """Constructor arguments that do not go into checkpoints: they are callables and not needed to rebuild the method."""
+    """Constructor arguments that do not go into checkpoints: callables, not needed to rebuild the method."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class FusionMethod(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Lay convolution weights out channels-last, which every backend runs at least as fast."""
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
         """Optimize what is not frozen; a scheduler counts steps, not epochs."""
