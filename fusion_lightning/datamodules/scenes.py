@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fusion_lightning.datamodules import props
-from fusion_lightning.datamodules.canvas import Canvas, Light, SceneObject, noise
+from fusion_lightning.datamodules.canvas import Canvas, Light, SceneObject, noise, patch
 
 _LIGHTS = (
     Light(((86, 132, 196), (196, 212, 226)), (1.08, 1.04, 0.98), 0.45, 0.0),
@@ -18,6 +18,8 @@ _LIGHTS = (
     Light(((14, 18, 34), (46, 48, 64)), (0.26, 0.28, 0.36), 1.0, 1.0),
 )
 """Sun, overcast, dusk, night."""
+_WARMEST_SKY = 56
+"""Heat below which a pixel is sky, or glass that mirrors it: smooth in the visible, too."""
 _SMALLEST = 12
 """Pixels below which an object is not listed."""
 
@@ -56,9 +58,10 @@ def draw_scene(seed: int, size: int = 256) -> Scene:
     street = road + draw.uniform(2.4, 4.2)
     _draw_sky(canvas, draw)
     _draw_ground(canvas, draw, road, street)
+    # houses first: nothing in the street stands behind one
     things = _plan(draw, road, street)
     shadow = _cast_shadows(canvas, draw, street, [(x, z) for z, x, _ in things if abs(x) < street])
-    for _, _, paint in sorted(things, key=lambda thing: -thing[0]):
+    for _, _, paint in sorted(things, key=lambda thing: (abs(thing[1]) <= street, -thing[0])):
         paint(canvas, draw)
     return _develop(canvas, draw, shadow)
 
@@ -67,13 +70,12 @@ def _plan(draw: Random, road: float, street: float) -> list[tuple[float, float, 
     """Distance, place across the street and painter of everything that stands."""
     things: list[tuple[float, float, Callable[[Canvas, Random], None]]] = []
     for side in (-1, 1):
-        near = draw.uniform(7, 13)
-        while near < 75:
-            far = near + draw.uniform(9, 18)
-            things.append(
-                (near, side * street * 1.01, partial(props.building, side=side, street=street, z=(near, far)))
-            )
-            near = far + (draw.uniform(3, 9) if draw.random() < 0.35 else 0)
+        near, end, before = draw.uniform(7, 13), 0.0, 0
+        while near < 65:
+            far, floors = near + draw.uniform(9, 18), draw.randint(2, 5)
+            house = partial(props.building, side=side, street=street, z=(near, far), floors=floors)
+            things.append((near, side * street * 1.01, partial(house, gable=near > end or floors > before)))
+            near, end, before = far + (draw.uniform(3, 9) if draw.random() < 0.35 else 0), far, floors
         for z in (draw.uniform(8, 14), draw.uniform(18, 30), draw.uniform(34, 50)):
             x = side * (street - draw.uniform(0.5, 1.0))
             if draw.random() < 0.5:
@@ -100,14 +102,13 @@ def _plan(draw: Random, road: float, street: float) -> list[tuple[float, float, 
 
 def _draw_sky(canvas: Canvas, draw: Random) -> None:
     size, rows = canvas.size, int(canvas.horizon) + 1
-    top, low = (np.asarray(color, np.float32) for color in canvas.light.sky)
-    down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
-    clouds = _patch(draw, 1.6, rows, size)[..., None]
-    cover = np.clip(clouds * 0.5 + draw.uniform(-0.2, 0.3), 0, 1) * (1 - 0.6 * down)
-    white = 0.75 * low + 0.25 * 255 * min(1.0, sum(canvas.light.level) / 3)
-    sky = (top * (1 - down) + low * down) * (1 - cover) + white * cover
-    canvas.reflectance[:rows] = sky.clip(0, 255)
-    canvas.heat[:rows] = (24 + 26 * down + 16 * cover)[..., 0].clip(0, 255)
+    down = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
+    cover = np.clip(patch(draw, rows, size, 1.6) * 0.5 + draw.uniform(-0.2, 0.3), 0, 1) * (1 - 0.6 * down)
+    bright = 64 * min(1.0, sum(canvas.light.level) / 3)
+    for channel, (top, low) in enumerate(zip(*canvas.light.sky, strict=True)):
+        blue = top + (low - top) * down
+        canvas.reflectance[:rows, :, channel] = blue + cover * (0.75 * low + bright - blue)
+    canvas.heat[:rows] = 18 + 24 * down + 14 * cover
 
 
 def _draw_ground(canvas: Canvas, draw: Random, road: float, street: float) -> None:
@@ -118,9 +119,9 @@ def _draw_ground(canvas: Canvas, draw: Random, road: float, street: float) -> No
 
     canvas.reflectance[int(canvas.horizon) :] = draw.choice(((108, 118, 74), (126, 120, 104), (86, 108, 62)))
     canvas.heat[int(canvas.horizon) :] = int(78 + warm)
-    strip(-street, street, (150, 146, 138), 96 + warm)
+    strip(-street, street, (150, 146, 138), 102 + warm)
     strip(-road - 0.15, road + 0.15, (182, 180, 174), 92 + warm)
-    strip(-road, road, draw.choice(((84, 86, 90), (98, 96, 94), (72, 74, 80))), 112 + warm)
+    strip(-road, road, draw.choice(((84, 86, 90), (98, 96, 94), (72, 74, 80))), 120 + warm)
     for dash in range(4, 90, 6):
         z = float(dash)
         canvas.quad([(-0.08, 0, z), (0.08, 0, z), (0.08, 0, z + 2.5), (-0.08, 0, z + 2.5)], (226, 226, 220), None)
@@ -139,11 +140,11 @@ def _grain(canvas: Canvas, draw: Random) -> None:
     across = (np.arange(canvas.size, dtype=np.float32) - canvas.center)[None] * depth[:, None] / canvas.focal
     shift = draw.uniform(0, 400)
     map_x, map_y = across * 24 + shift, np.broadcast_to(depth[:, None] * 12 + shift, across.shape)
-    texture = cv2.remap(noise(0.5), map_x, np.ascontiguousarray(map_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    fading = np.clip(14 / depth, 0, 1)[:, None]
-    ground = canvas.reflectance[top:]
-    ground[:] = (ground * (1 + 0.13 * texture * fading)[..., None]).clip(0, 255)
-    canvas.heat[top:] = (canvas.heat[top:] + 1.5 * texture * fading).clip(0, 255)
+    texture = cv2.remap(noise(0.6), map_x, np.ascontiguousarray(map_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    texture = texture * np.clip(14 / depth, 0, 1)[:, None]
+    rough = cv2.merge([1 + 0.08 * texture] * 3)
+    canvas.reflectance[top:] = cv2.multiply(canvas.reflectance[top:], rough, dtype=cv2.CV_8U)
+    canvas.heat[top:] = cv2.add(canvas.heat[top:], 1.5 * texture, dtype=cv2.CV_8U)
 
 
 def _cast_shadows(canvas: Canvas, draw: Random, street: float, places: list[tuple[float, float]]) -> np.ndarray:
@@ -172,21 +173,20 @@ def _develop(canvas: Canvas, draw: Random, shadow: np.ndarray) -> Scene:
     # people and cars stand above the ground, so its shadows only brush them
     shadow[standing] = 0.5 * (1 + shadow[standing])
     shadow[:horizon] = 1
-    light = shadow[..., None] * np.asarray(canvas.light.level, np.float32)
-    rough = 1 + 0.05 * _patch(draw, 0.7, size, size)[..., None]
-    rough[: max(horizon - size // 5, 0)] = 1
-    visible = canvas.reflectance * light * rough + canvas.glow * (40 + 0.75 * canvas.reflectance)
-    visible += 1.5 * _patch(draw, 0.0, size, size)[..., None]
-    scale = size / 256
-    heat = canvas.heat.astype(np.float32) + 1.2 * _patch(draw, 1.0, size, size)
-    heat = cv2.GaussianBlur(heat, (0, 0), 0.8 * scale) + 0.8 * _patch(draw, 0.0, size, size)
+    light = shadow * (1 + 0.05 * patch(draw, size, size, 0.7) * (canvas.heat > _WARMEST_SKY))
+    grain = 1.5 * patch(draw, size, size)
+    channels = []
+    for plane, level, glow in zip(
+        cv2.split(canvas.reflectance), canvas.light.level, cv2.split(canvas.glow), strict=True
+    ):
+        seen: np.ndarray = cv2.multiply(plane, light, scale=level, dtype=cv2.CV_32F)
+        if canvas.light.lamps:
+            seen += glow * (30 + 0.75 * plane)
+            seen += cv2.multiply(plane, canvas.emission, scale=0.7 / 255, dtype=cv2.CV_32F)
+        channels.append(cv2.add(seen, grain, dtype=cv2.CV_8U))
+    # warmth creeps: no two square metres of a wall are equally warm
+    heat = canvas.heat + 4 * patch(draw, size, size, 1.4)
+    heat = cv2.GaussianBlur(heat, (0, 0), 0.8 * size / 256)
+    infrared = cv2.add(heat, 0.8 * patch(draw, size, size), dtype=cv2.CV_8U)
     objects = [item for item in canvas.objects if item.mask.sum() >= _SMALLEST]
-    return Scene(visible.clip(0, 255).astype(np.uint8), heat.clip(0, 255).astype(np.uint8)[..., None], objects)
-
-
-def _patch(draw: Random, smoothness: float, height: int, width: int) -> np.ndarray:
-    """A random window (height, width) of a noise tile, repeated where it is too small."""
-    tile = noise(smoothness)
-    top, left = draw.randrange(tile.shape[0]), draw.randrange(tile.shape[1])
-    rows, columns = (np.arange(n) + at for n, at in ((height, top), (width, left)))
-    return tile.take(rows, 0, mode="wrap").take(columns, 1, mode="wrap")
+    return Scene(cv2.merge(channels), infrared[..., None], objects)

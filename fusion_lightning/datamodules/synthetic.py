@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from fusion_lightning.datamodules.pairs import SPLITS, Pair
+from fusion_lightning.datamodules.phantoms import draw_slice
 from fusion_lightning.datamodules.scenes import draw_scene
 
 
@@ -38,5 +39,8 @@ class SyntheticPairs:
         path = np.random.SeedSequence(self.seed, spawn_key=(SPLITS.index(self.split), index))
         seed = int(path.generate_state(1)[0])
         name = f"{self.kind}_{index:05d}"
+        if self.kind == "medical":
+            piece = draw_slice(seed, self.size)
+            return Pair(name, piece.functional, piece.anatomical)
         scene = draw_scene(seed, self.size)
         return Pair(name, scene.infrared, scene.visible)
