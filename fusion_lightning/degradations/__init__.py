@@ -14,6 +14,7 @@ from fusion_lightning.degradations.base import (
     reapply,
 )
 from fusion_lightning.degradations.blur import Blur, Defocus, MotionBlur
+from fusion_lightning.degradations.borrowed import IsoNoise, Jpeg
 from fusion_lightning.degradations.light import LowContrast, LowLight, OverExposure
 from fusion_lightning.degradations.noise import Noise, Poisson, SaltPepper, Stripes
 from fusion_lightning.degradations.resolution import Downsample, Quantize
@@ -33,6 +34,8 @@ __all__ = [
     "Downsample",
     "Haze",
     "Identity",
+    "IsoNoise",
+    "Jpeg",
     "LowContrast",
     "LowLight",
     "MotionBlur",

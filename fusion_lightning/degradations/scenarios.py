@@ -51,7 +51,7 @@ _PRESETS: dict[str, tuple[str, str]] = {
     "stripes": ("stripes(sigma=3..12)+noise(sigma=3..5)", "identity"),
     "low_contrast": ("low_contrast", "identity"),
     "low_resolution": ("blur(sigma=1)+downsample(2..4, up=true)", "identity"),
-    # EMS
+    # EMS; its low light, over-exposure and low contrast are real captures, which no recipe repeats
     "ems_noise": (
         "noise(sigma=20)+poisson(peak=80)+salt_pepper(salt=3e-6, pepper=1e-6)",
         "noise(sigma=10)+poisson(peak=70..90)",
@@ -60,9 +60,6 @@ _PRESETS: dict[str, tuple[str, str]] = {
     "ems_low_resolution": (_EMS_LOW_RESOLUTION, _EMS_LOW_RESOLUTION),
     "ems_rain": ("identity", "rain(length=50, width=3, angle=-45..45, opacity=0.1, veil=0.1)"),
     "ems_haze": ("identity", "haze(beta=0.12, airlight=0.8, depth=radial)"),
-    "ems_low_light": (_INFRARED, "low_light"),
-    "ems_over_exposure": (_INFRARED, "over_exposure"),
-    "ems_low_contrast": ("low_contrast", "identity"),
     # DRFusion
     "drfusion_noise": (_DRFUSION_NOISE, _DRFUSION_NOISE),
     "drfusion_blur": (_DRFUSION_BLUR, _DRFUSION_BLUR),
