@@ -56,7 +56,10 @@ class _Parser:
         weights, choices = zip(*self.separated("|", self.weighted_chain), strict=True)
         if len(choices) == 1:
             return choices[0]
-        return OneOf(choices, None if set(weights) == {1.0} else weights)
+        try:
+            return OneOf(choices, None if set(weights) == {1.0} else weights)
+        except UserError as error:
+            self.fail(str(error))
 
     def weighted_chain(self) -> tuple[float, Degradation]:
         weight = 1.0
@@ -96,7 +99,7 @@ class _Parser:
             self.take()
             return arguments
         while True:
-            name = names[0]
+            name = names[0] if names else self.peek()
             if self.tokens[self.position + 1 : self.position + 2] == ["="]:
                 name = self.take()
                 self.take()
