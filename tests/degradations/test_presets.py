@@ -80,10 +80,10 @@ def test_the_published_files_agree(shared: Path, side: str) -> None:
     norm = (taps**2).sum() / taps.sum() ** 2
     assert rest.std() == pytest.approx(np.sqrt(0.003) * 255 * norm, rel=0.02)
     assert abs(rest.mean()) < 0.1
-    # and the rim is as dark: the padding is black
+    # and the rim is as dark: the padding is black; any other would be off by tens of levels
     rim = np.zeros(tone.shape, bool)
     rim[:3] = rim[-3:] = rim[:, :3] = rim[:, -3:] = True
-    assert abs(((again - blurred) * 255)[rim & (blurred > 0.2)].mean()) < 0.2
+    assert abs(((again - blurred) * 255)[rim & (blurred > 0.2)].mean()) < 1
     # the composite: noise of variance 0.001 over the stored blurred file, the infrared averaged and stored again
     factor = blurred.shape[0] // composite.shape[0]
     assert factor == {"ir": 4, "vi": 1}[side]
@@ -145,7 +145,7 @@ def _published(shared: Path, name: str) -> np.ndarray:
 
 
 def _roughness(image: np.ndarray, inside: np.ndarray) -> float:
-    """Deviation of white noise, from second differences both ways, robust against what edges there are."""
+    """Deviation of white noise, from second differences both ways, which smooth parts leave near 0."""
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
     detail = ndimage.convolve(image[..., 0].astype(np.float64), kernel)[inside]
-    return float(np.median(np.abs(detail)) / 0.6745 * 255)
+    return float(np.abs(detail).mean() * np.sqrt(np.pi / 2) * 255)
