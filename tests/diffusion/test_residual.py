@@ -1,6 +1,7 @@
 """The residual diffusion against hand-written formulas, its own posterior, and an oracle network."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def test_sampling_times(schedule: ResidualSchedule, count: int, times: list[int]
 @pytest.mark.parametrize("count", [*range(1, 11), 1000])
 def test_sampling_times_fall_evenly_to_the_clean_end(schedule: ResidualSchedule, count: int) -> None:
     times = [*schedule.sampling_times(count), CLEAN]
-    gaps = [later - earlier for later, earlier in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for later, earlier in pairwise(times)]
     assert times[0] == 999
     assert len(gaps) == count
     assert max(gaps) - min(gaps) <= 1
