@@ -7,12 +7,51 @@ from torchmetrics import MetricCollection
 from fusion_lightning.errors import UserError
 
 from .base import FusionMetric
-from .cled import MI, SSIM, VIF, Nabf, Qabf
+from .cled import (
+    AG,
+    CC,
+    EN,
+    FMI,
+    MEF_SSIM,
+    MI,
+    MS_SSIM,
+    MSE,
+    PSNR,
+    SCD,
+    SD,
+    SF,
+    SSIM,
+    VIF,
+    FMI_pixel,
+    Nabf,
+    Qabf,
+)
+from .drfusion import Q_C, Q_CB, Q_CV, Q_G, Q_M, Q_MI, Q_NCIE, Q_P, Q_S, Q_SF, Q_TE, Q_Y
+from .restoration import RestorationPSNR, RestorationSSIM
 
-__all__ = ["METRICS", "MI", "SSIM", "VIF", "FusionMetric", "Nabf", "Qabf", "fusion_metrics"]
+CLED = (MI, VIF, Qabf, Nabf, SSIM)
+"""The five metrics of CLED-Fusion's tables."""
+DRFUSION = (Q_MI, Q_NCIE, Q_G, Q_P, Q_CB, Q_Y)
+"""The six metrics of DRFusion's tables."""
+_CLED_RELATIVES = (EN, SD, SF, AG, CC, SCD, PSNR, MSE, MS_SSIM, MEF_SSIM, FMI_pixel)
+_DRFUSION_RELATIVES = (Q_TE, Q_M, Q_SF, Q_S, Q_C, Q_CV)
 
-METRICS: dict[str, type[FusionMetric]] = {metric.__name__: metric for metric in (MI, VIF, Qabf, Nabf, SSIM)}
+METRICS: dict[str, type[FusionMetric]] = {
+    metric.__name__: metric for metric in (*CLED, *_CLED_RELATIVES, *DRFUSION, *_DRFUSION_RELATIVES)
+}
 """Every fusion metric by its published name."""
+
+__all__ = [
+    "CLED",
+    "DRFUSION",
+    "FMI",
+    "METRICS",
+    "FusionMetric",
+    "RestorationPSNR",
+    "RestorationSSIM",
+    "fusion_metrics",
+    *METRICS,
+]
 
 
 def fusion_metrics(names: Sequence[str], prefix: str) -> MetricCollection:

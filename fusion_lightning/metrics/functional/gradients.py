@@ -15,10 +15,10 @@ def qabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     """Edge preservation Q^AB/F of Xydeas and Petrović (2000); 0..1 (0.975 is reached), higher is better.
 
     Q^AB/F = sum(Q^AF g_A + Q^BF g_B) / sum(g_A + g_B), where Q^XF is the product of two sigmoids, of the relative
-    edge strength G and of the agreement of the edge angles. NaN when both sources are constant.
+    edge strength G and of the agreement of the edge angles. NaN when both sources are black.
     """
     gradient = _strength_angle(fused)
-    kept = weight = torch.zeros((), dtype=fused.dtype, device=fused.device)
+    kept = weight = fused.new_zeros(())
     for source in (source_a, source_b):
         strength, angle = _strength_angle(source)
         kept = kept + (_preservation(strength, angle, *gradient) * strength).sum((1, 2))
@@ -31,21 +31,47 @@ def nabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     """Edges in the fused image that neither source has, N^AB/F modified by Shreyamsha Kumar; 0..1, lower is better.
 
     N^AB/F = sum over {g_F > g_A and g_F > g_B} of (1 - Q^AF) w_A + (1 - Q^BF) w_B, divided by sum(w_A + w_B), with
-    w = g^1.5 where the gradient reaches 2 grey levels, else 0.001.
+    w = g^1.5 where the gradient reaches 2 grey levels, else 0.001. The toolbox's driver swaps the arguments; its
+    numbers are `nabf(source_a, source_b, fused)`.
     """
     gradient, orientation = _reflected_gradient(fused)
-    artefact = torch.ones_like(gradient, dtype=torch.bool)
-    lost, weight = torch.zeros_like(gradient), torch.zeros((), dtype=fused.dtype, device=fused.device)
+    artefact: Tensor | bool = True
+    lost = weight = fused.new_zeros(())
     for source in (source_a, source_b):
         strength, angle = _reflected_gradient(source)
         relative = torch.minimum(strength, gradient) / torch.maximum(strength, gradient).clamp(min=1e-30)
         agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
-        quality = root(0.9999 * torch.sigmoid(19 * (relative - 0.5)) * 0.9995 * torch.sigmoid(22 * (agreement - 0.5)))
-        importance = torch.where(strength >= 2, strength**1.5, 0.001)
+        strengths = torch.sigmoid(19 * (relative - 0.5)) * torch.sigmoid(22 * (agreement - 0.5))
+        importance = torch.where(strength >= 2, strength * root(strength), 0.001)
+        lost = lost + (1 - math.sqrt(0.9999 * 0.9995) * strengths.sqrt()) * importance
         artefact = artefact & (gradient > strength)
-        lost = lost + (1 - quality) * importance
         weight = weight + importance.sum((1, 2))
     return (lost * artefact).sum((1, 2)) / weight
+
+
+@fusion_score()
+def q_g(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
+    """Gradient metric Q_G, Xydeas and Petrović's as Liu's toolbox has it; 0..1 (0.987 is reached), higher is better.
+
+    The mean over pixels of the local ratio (Q^AF g_A + Q^BF g_B) / (g_A + g_B), not the ratio of the sums as in
+    `qabf`; other constants and flat pixels that count as kept. A zero gradient is 1e-5.
+    """
+    tiny = 1e-5
+    gradient, orientation = _gradient_metric(fused)
+    kept = weight = torch.zeros_like(gradient)
+    for source in (source_a, source_b):
+        strength, angle = _gradient_metric(source)
+        stronger = strength > gradient
+        strength = strength.masked_fill(strength == 0, tiny)
+        weaker = gradient / strength
+        # from here on, for the second source too: the toolbox changes the fused gradient in place
+        gradient = gradient.masked_fill(gradient == 0, tiny)
+        relative = torch.where(stronger, weaker, strength / gradient)
+        agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
+        quality = torch.sigmoid(10 * (relative - 0.5)) * torch.sigmoid(20 * (agreement - 0.75))
+        kept = kept + quality * strength
+        weight = weight + strength
+    return (kept / weight).mean((1, 2))
 
 
 def _strength_angle(levels: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,15 +88,18 @@ def _preservation(strength: Tensor, angle: Tensor, fused_strength: Tensor, fused
     smaller, larger = torch.minimum(strength, fused_strength), torch.maximum(strength, fused_strength)
     relative = torch.where(equal, fused_strength, smaller / larger.masked_fill(equal, 1))
     agreement = 1 - (angle - fused_angle).abs() * (2 / math.pi)
-    return 0.9994 * torch.sigmoid(15 * (relative - 0.5)) * 0.9879 * torch.sigmoid(22 * (agreement - 0.8))
+    return 0.9994 * 0.9879 * torch.sigmoid(15 * (relative - 0.5)) * torch.sigmoid(22 * (agreement - 0.8))
 
 
 def _reflected_gradient(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient in grey levels per pixel and atan(vertical / horizontal), 0 where flat; the border is reflected."""
-    padded = F.pad(levels[:, None], (1, 1, 1, 1), mode="reflect")[:, 0]
-    x, y = sobel(padded)
-    flat = (x == 0) & (y == 0)
+    """Gradient in grey levels per pixel and atan(x / y), 0 where flat; the border is reflected."""
+    x, y = sobel(F.pad(levels[:, None], (1, 1, 1, 1), mode="reflect")[:, 0])
     upright = y == 0
     angle = torch.atan(x / y.masked_fill(upright, 1))
-    angle = torch.where(upright, torch.sign(x) * (math.pi / 2), angle).masked_fill(flat, 0)
-    return root(x * x + y * y) / 8, angle
+    return root(x * x + y * y) / 8, torch.where(upright, torch.sign(x) * (math.pi / 2), angle)
+
+
+def _gradient_metric(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient and atan(y / x) with x = 1e-5 where it is 0, so that the angle is 0 where flat; zero padding."""
+    x, y = sobel(F.pad(levels, (1, 1, 1, 1)))
+    return root(x * x + y * y), torch.atan(y / x.masked_fill(x == 0, 1e-5))

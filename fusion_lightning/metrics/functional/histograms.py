@@ -1,4 +1,6 @@
-"""Entropies of 8-bit histograms, in bits."""
+"""Entropies of 8-bit histograms, in bits and float64."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -12,18 +14,24 @@ def bins(levels: Tensor) -> Tensor:
 
 
 def histogram(index: Tensor) -> Tensor:
-    """Share of every level: bins (B, N) to (B, 256), float64."""
+    """Share of every level: bins (B, N) to (B, 256)."""
     return _count(index, LEVELS)
 
 
 def joint_histogram(rows: Tensor, columns: Tensor) -> Tensor:
-    """Share of every pair of levels: bins (B, N) twice to (B, 256, 256), float64, indexed [row level, column level]."""
+    """Share of every pair of levels: bins (B, N) twice to (B, 256, 256), indexed [row level, column level]."""
     return _count(rows * LEVELS + columns, LEVELS**2).view(-1, LEVELS, LEVELS)
 
 
 def entropy(shares: Tensor) -> Tensor:
     """Entropy -sum p log2 p of shares (B, ...) with 0 log 0 = 0: (B,)."""
-    return -torch.special.xlogy(shares, shares).flatten(1).sum(1).div(torch.log(torch.tensor(2.0)).item())
+    return torch.special.entr(shares).flatten(1).sum(1) / math.log(2)
+
+
+def mutual_information(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mutual information of the two sides of a joint histogram (B, 256, 256), and the entropy of either: (B,) each."""
+    rows, columns = entropy(joint.sum(2)), entropy(joint.sum(1))
+    return rows + columns - entropy(joint), rows, columns
 
 
 def _count(index: Tensor, size: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -12,12 +12,25 @@ from fusion_lightning.errors import UserError
 Options = ParamSpec("Options")
 Definition = Callable[Concatenate[Tensor, Tensor, Tensor, Options], Tensor]
 
+
+class Score(Protocol[Options]):
+    """A public metric: its three images by place or by name, then its options."""
+
+    __name__: str
+
+    def __call__(
+        self, fused: Tensor, source_a: Tensor, source_b: Tensor, *args: Options.args, **kwargs: Options.kwargs
+    ) -> Tensor:
+        """Values (B,) of images (B, 1 or 3, H, W) in [0, 1]."""
+        ...
+
+
 # MATLAB's rgb2gray to full precision, as both toolboxes' drivers apply it before rounding
 _CHUNK = 2**18  # pixels taken at a time
 _GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 
 
-def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Definition[Options]]:
+def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Options]]:
     """Make a public metric out of a definition on grey levels.
 
     The definition gets three tensors (B, H, W) of grey levels 0..255 and returns (B,). The public function takes
@@ -28,7 +41,7 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Definitio
         smallest: Height and width below which the metric has no window to look through.
     """
 
-    def decorate(definition: Definition[Options]) -> Definition[Options]:
+    def decorate(definition: Definition[Options]) -> Score[Options]:
         @functools.wraps(definition)
         def score(
             fused: Tensor, source_a: Tensor, source_b: Tensor, *args: Options.args, **kwargs: Options.kwargs
@@ -37,12 +50,12 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Definitio
             _check(images, definition.__name__, smallest)
             step = max(_CHUNK // (fused.shape[-2] * fused.shape[-1]), 1)
             values = [
-                definition(*(grey_levels(image) for image in chunk), *args, **kwargs)
-                for chunk in zip(*(image.split(step) for image in images.values()), strict=True)
+                definition(grey_levels(f), grey_levels(a), grey_levels(b), *args, **kwargs)
+                for f, a, b in zip(fused.split(step), source_a.split(step), source_b.split(step), strict=True)
             ]
             return torch.cat(values).to(torch.promote_types(fused.dtype, torch.float32))
 
-        return score
+        return cast(Score[Options], score)
 
     return decorate
 
@@ -62,6 +75,14 @@ def grey_levels(image: Tensor) -> Tensor:
         grey = (colours * weights).sum(1)
         return (grey + (grey.round() - grey).detach()).to(image.dtype)
     return _snap(image[:, 0] * 255)
+
+
+def stretch(levels: Tensor) -> Tensor:
+    """Stretch images (B, H, W) to the integers 0..255, float64; a black one stays black, another constant is NaN."""
+    levels = levels.detach().double()
+    lowest, highest = levels.amin((1, 2), keepdim=True), levels.amax((1, 2), keepdim=True)
+    stretched = torch.floor(255 * (levels - lowest) / (highest - lowest) + 0.5)
+    return torch.where(highest == 0, 0.0, stretched)
 
 
 def _snap(levels: Tensor) -> Tensor:

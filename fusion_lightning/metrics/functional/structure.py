@@ -39,7 +39,7 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
             information = [_information(moments, source) for source in (1, 2)]
             arrived = arrived + torch.stack([x[0] for x in information])
             held = held + torch.stack([x[1] for x in information])
-    return reduce_sources(*(arrived / held), reduction)
+    return _reduce(arrived / held, reduction)
 
 
 def _information(moments: Moments, source: int) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ def ssim(
     for moments in local_moments(padded, ((0, 1), (0, 2)), gaussian(11, 1.5)):
         maps = (ssim_map(moments, 0, source, source - 1, *constants) for source in (1, 2))
         totals = totals + torch.stack([values.sum((1, 2)) for values in maps])
-    return reduce_sources(*(totals / fused[0].numel()), reduction)
+    return _reduce(totals / fused[0].numel(), reduction)
 
 
 @fusion_score(smallest=176)
@@ -118,7 +118,7 @@ def ms_ssim(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Red
         windows = (images[0].shape[1] - 10) * (images[0].shape[2] - 10)
         values = values * (totals / windows).clamp(min=0) ** weight
         images = [F.avg_pool2d(image, 2) for image in images]
-    return reduce_sources(*values, reduction)
+    return _reduce(values, reduction)
 
 
 def ssim_map(
@@ -132,8 +132,8 @@ def ssim_map(
     return structure * (2 * x * y + c1) / (x * x + y * y + c1)
 
 
-def reduce_sources(value_a: Tensor, value_b: Tensor, reduction: Reduction) -> Tensor:
-    """Sum or mean of the values against the two sources."""
+def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
+    """Sum or mean over the two sources of values (2, B)."""
     if reduction not in ("sum", "mean"):
         raise ValueError(f"`reduction` must be 'sum' or 'mean', but got {reduction!r}")
-    return value_a + value_b if reduction == "sum" else (value_a + value_b) / 2
+    return values.sum(0) if reduction == "sum" else values.mean(0)
