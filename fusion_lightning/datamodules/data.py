@@ -14,7 +14,7 @@ from fusion_lightning.datamodules.check import cache_pairs, check_pairs
 from fusion_lightning.datamodules.dataset import FusionDataset, Pairs
 from fusion_lightning.datamodules.pairs import SPLITS, Folders, PairedFolders, find_pairs
 from fusion_lightning.datamodules.sampler import PairLoader, TrainSampler
-from fusion_lightning.datamodules.split import SplitRule, Splits, make_splits, read_splits, write_splits
+from fusion_lightning.datamodules.split import Found, SplitRule, Splits, make_splits, read_splits, write_splits
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
 from fusion_lightning.degradations import Scenario, degrade, scenario
 from fusion_lightning.errors import UserError
@@ -38,7 +38,7 @@ class FusionData(LightningDataModule):
         folders: Where ``a`` and ``b`` (and ``clean_a``, ``clean_b``, the twins of sources that were delivered degraded)
             lie under the root: a folder, with ``*`` for any name and ``{split}`` for the split if it stands elsewhere
             than around or inside the folder; or files, such as ``*_IR.png``.
-        color: The source that carries colour. It has three channels, the other one has one.
+        color: The source of a data set that carries colour. It has three channels, the other one has one.
         pair_by: Pair files of the same stem, or by their sorted order.
         split: How pairs become train, val and test: ``auto`` (as the folders say, else by blocks), ``blocks`` of
             neighbouring ids, ``subjects`` (ids less their last three digits), ``test`` (all of them are tested).
@@ -102,7 +102,7 @@ class FusionData(LightningDataModule):
         self.crop_size = crop_size
         self.flip = flip
         self.batch_size = batch_size
-        self.num_workers = min(len(os.sched_getaffinity(0)), 8) if num_workers is None else num_workers
+        self.num_workers = _processors() if num_workers is None else num_workers
         self.cache = cache
         self.check = check
         self.seed = seed
@@ -119,7 +119,7 @@ class FusionData(LightningDataModule):
             return
         splits = self._split_files()
         if self.split_file is not None and not os.path.exists(self.split_file):
-            write_splits(splits, self.split_file)
+            write_splits(splits, self._find(), self.split_file)
         if self.check:
             check_pairs(
                 PairedFolders(list({p.name: p for pairs in splits.values() for p in pairs}.values()), self.color)
@@ -163,14 +163,16 @@ class FusionData(LightningDataModule):
         """The same samples as in test."""
         return self._evaluation_loader("test")
 
+    def _find(self) -> Found:
+        assert self.root is not None
+        return find_pairs(self.root, cast(dict[str, str], self.folders), by_order=self.pair_by == "order")
+
     def _split_files(self) -> Splits:
         if self._files is None:
-            assert self.root is not None
-            found = find_pairs(self.root, cast(dict[str, str], self.folders), by_order=self.pair_by == "order")
             if self.split_file is not None and os.path.exists(self.split_file):
-                self._files = read_splits(found, self.split_file)
+                self._files = read_splits(self._find(), self.split_file)
             else:
-                self._files = make_splits(found, self.split, self.held_out)
+                self._files = make_splits(self._find(), self.split, self.held_out)
         return self._files
 
     def _evaluation_loader(self, split: str) -> PairLoader:
@@ -219,3 +221,8 @@ def _collate(samples: Sequence[FusionSample]) -> FusionBatch:
 def _use_one_thread(worker: int) -> None:
     """The workers are the parallelism; threads of OpenCV inside each would only fight for the processors."""
     cv2.setNumThreads(0)
+
+
+def _processors() -> int:
+    """Processors this process may use, at most 8; only Linux tells how many it was given."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)

@@ -119,12 +119,12 @@ def _match(
     for role, of_role in files.items():
         if not of_role:
             raise UserError(f"No images for `{role}` in {place}: `{folders[role]}` is missing or empty.")
-    names = sorted(files["a"], key=_natural)
+    names = sorted(files["a"], key=natural)
     if by_order:
         counts = {role: len(of_role) for role, of_role in files.items()}
         if len(set(counts.values())) > 1:
             raise UserError(f"`pair_by: order` needs equally many images for every role, but {place} has {counts}.")
-        ordered = {role: [of_role[key] for key in sorted(of_role, key=_natural)] for role, of_role in files.items()}
+        ordered = {role: [of_role[key] for key in sorted(of_role, key=natural)] for role, of_role in files.items()}
         files = {role: dict(zip(names, paths, strict=True)) for role, paths in ordered.items()}
     for role, of_role in files.items():
         alone = sorted(set(of_role) ^ set(names))
@@ -132,7 +132,8 @@ def _match(
             have, lack = ("a", role) if alone[0] in files["a"] else (role, "a")
             raise UserError(
                 f"{len(alone)} images in {place} have no partner of the same name, the first is `{alone[0]}`, "
-                f"which is in `{folders[have]}` but not in `{folders[lack]}`: complete or remove them."
+                f"which is in `{folders[have]}` but not in `{folders[lack]}`: complete or remove them, or set "
+                "`pair_by: order` if their sorted order pairs them."
             )
     pairs = []
     for name in names:
@@ -142,7 +143,7 @@ def _match(
     return pairs
 
 
-def _natural(name: str) -> list[str]:
+def natural(name: str) -> list[str]:
     """Sort key that puts 10 after 9."""
     return [part.zfill(12) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
@@ -183,7 +184,8 @@ def _expand(folder: Path, parts: list[str]) -> Iterable[tuple[Path, str]]:
         try:
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
         except PermissionError as error:
-            raise UserError(f"The folder `{folder}` cannot be listed: you lack the permission.") from error
+            blocked = next((place for place in reversed(folder.parents) if not os.access(place, os.X_OK)), folder)
+            raise UserError(f"The folder `{blocked}` cannot be listed: you lack the permission.") from error
         matches = [(name, "/".join(match.groups())) for name in names if (match := expression.fullmatch(name))]
     else:
         matches = [(part, "")]

@@ -1,7 +1,8 @@
 """Which pairs train, which validate and which test: by the folders, by blocks of ids, or by subject."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -10,19 +11,19 @@ import numpy as np
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
-from fusion_lightning.datamodules.pairs import SPLITS, PairFiles
+from fusion_lightning.datamodules.pairs import SPLITS, PairFiles, natural
 from fusion_lightning.errors import UserError
 
 SplitRule = Literal["auto", "blocks", "subjects", "test"]
 Splits = dict[str, list[PairFiles]]
+Found = Mapping[str | None, list[PairFiles]]
+"""Result of :func:`~fusion_lightning.datamodules.pairs.find_pairs`."""
 
 _BLOCKS = 20
 _SLICE_DIGITS = 3
 
 
-def make_splits(
-    found: Mapping[str | None, list[PairFiles]], rule: SplitRule = "auto", held_out: tuple[float, float] = (0.1, 0.2)
-) -> Splits:
+def make_splits(found: Found, rule: SplitRule = "auto", held_out: tuple[float, float] = (0.1, 0.2)) -> Splits:
     """Give every pair to train, val or test so that no scene or subject is in two of them.
 
     Neighbouring ids are frames of one drive or slices of one head, so that pairs drawn at random would let a method be
@@ -37,14 +38,19 @@ def make_splits(
     - ``test``: every pair is tested (and validated), none trains.
 
     Args:
-        found: Result of :func:`~fusion_lightning.datamodules.pairs.find_pairs`.
+        found: The pairs as the folders hold them.
         rule: See above.
         held_out: The parts of the pairs that go to val and to test.
 
     Returns:
-        ``train``, ``val`` and ``test``, each sorted as found.
+        ``train``, ``val`` and ``test``, each sorted by name.
+
+    Raises:
+        UserError: `held_out` leaves nothing to train on.
     """
-    everything = [pair for pairs in found.values() for pair in pairs]
+    if min(held_out) < 0 or sum(held_out) >= 1:
+        raise UserError(f"`held_out` must be two parts that leave some for training, but got {held_out}.")
+    everything = sorted((pair for pairs in found.values() for pair in pairs), key=lambda pair: natural(pair.name))
     if rule == "test":
         return {"train": [], "val": everything, "test": everything}
     if rule != "auto" or None in found:
@@ -64,16 +70,23 @@ def make_splits(
     return splits
 
 
-def write_splits(splits: Mapping[str, Sequence[PairFiles]], path: str) -> None:
-    """Write the names in each split to a YAML file, whole or not at all."""
-    names = {split: [pair.name for pair in pairs] for split, pairs in splits.items()}
+def write_splits(splits: Splits, found: Found, path: str) -> None:
+    """Write the names in each split to a YAML file, whole or not at all.
+
+    Args:
+        splits: What to write.
+        found: The data set the splits were made from.
+        path: Where to write. Missing folders are made.
+    """
+    name_of = {pair.files["a"]: name for name, pair in _unique_names(found).items()}
+    names = {split: [name_of[pair.files["a"]] for pair in pairs] for split, pairs in splits.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     part = Path(f"{path}.part")
     part.write_text(yaml.safe_dump(names, sort_keys=False, allow_unicode=True), encoding="utf-8")
     os.replace(part, path)
 
 
-def read_splits(found: Mapping[str | None, list[PairFiles]], path: str) -> Splits:
+def read_splits(found: Found, path: str) -> Splits:
     """Read the splits that :func:`write_splits` wrote; pairs that the file does not name are left out.
 
     Raises:
@@ -84,13 +97,24 @@ def read_splits(found: Mapping[str | None, list[PairFiles]], path: str) -> Split
         wanted = {split: [str(name) for name in names[split]] for split in SPLITS}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"The split file `{path}` must hold lists of names under train, val and test.") from error
-    pairs = {pair.name: pair for group in found.values() for pair in group}
+    pairs = _unique_names(found)
     missing = sorted({name for group in wanted.values() for name in group} - set(pairs))
     if missing:
         raise UserError(
-            f"The split file `{path}` names {len(missing)} pairs that are not there, such as `{missing[0]}`."
+            f"The split file `{path}` names {len(missing)} pairs that the data set does not have, the first is "
+            f"`{missing[0]}`: it belongs to another data set, or files are missing."
         )
     return {split: [pairs[name] for name in group] for split, group in wanted.items()}
+
+
+def _unique_names(found: Found) -> dict[str, PairFiles]:
+    """Pairs by name, with their folder's split before a name that several have."""
+    count = Counter(pair.name for pairs in found.values() for pair in pairs)
+    return {
+        f"{split}/{pair.name}" if count[pair.name] > 1 else pair.name: pair
+        for split, pairs in found.items()
+        for pair in pairs
+    }
 
 
 def _hold_out(pairs: list[PairFiles], by: Literal["blocks", "subjects"], held_out: tuple[float, float]) -> Splits:
