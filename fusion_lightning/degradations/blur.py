@@ -33,8 +33,10 @@ class Blur(Degradation):
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Convolve rows and columns with the Gaussian, cut at five deviations."""
         taps = kernels.gaussian_taps(params["sigma"])
-        reach = len(taps) // 2
-        return _crop(cv2.sepFilter2D(_extend(image, reach, params["padding"]), -1, taps, taps), reach, image)
+        if params["padding"] == "circular":
+            reach = len(taps) // 2
+            return _crop(cv2.sepFilter2D(_extend(image, reach, "circular"), -1, taps, taps), reach, image)
+        return _crop(cv2.sepFilter2D(image, -1, taps, taps, borderType=_BORDERS[params["padding"]]), 0, image)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _extend(image: np.ndarray, reach: int, padding: str, below: int = 0, beside:
 
 
 def _crop(extended: np.ndarray, reach: int, image: np.ndarray) -> np.ndarray:
-    """Cut the border off; rounding may have left [0, 1] by a unit in the last place."""
+    """Cut the border off, in place; rounding may have left [0, 1] by a unit in the last place."""
     height, width = image.shape[:2]
-    inside = extended[reach : reach + height, reach : reach + width]
-    return np.clip(inside.reshape(image.shape), 0, 1)
+    inside = extended[reach : reach + height, reach : reach + width].reshape(image.shape)
+    return np.clip(inside, 0, 1, out=inside)

@@ -41,12 +41,16 @@ def photons(image: np.ndarray, peak: float, seed: int) -> np.ndarray:
     """
     z = normal(seed, image.shape)
     mean = image * np.float32(peak)
-    counts = np.sqrt(mean) * z
+    counts = np.sqrt(mean)
+    counts *= z
     counts += mean
-    counts += (z * z - 1) / 6
+    z *= z
+    z -= 1
+    z *= mean > 0  # no light, no photon
+    z /= 6
+    counts += z
     np.rint(counts, out=counts)
     np.maximum(counts, 0, out=counts)
-    counts[image == 0] = 0
     counts /= np.float32(peak)
     return counts
 
@@ -127,6 +131,8 @@ class SaltPepper(Degradation):
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Replace the pixels; salt wins where both fall on one."""
-        draw = np.random.default_rng(params["seed"]).random((*image.shape[:2], 1), dtype=np.float32)
-        peppered = np.where(draw > 1 - params["pepper"], np.float32(0), image)
-        return np.where(draw < params["salt"], np.float32(1), peppered)
+        draw = np.random.default_rng(params["seed"]).random(image.shape[:2], dtype=np.float32)
+        result = image.copy()
+        result[draw > 1 - params["pepper"]] = 0
+        result[draw < params["salt"]] = 1
+        return result

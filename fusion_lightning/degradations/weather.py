@@ -33,9 +33,10 @@ class Haze(Degradation):
         """Scatter."""
         depth = _depth(image.shape[0], image.shape[1], params["depth"], params["seed"])
         # beyond 425 pixels the radial recipe has negative depths: transmission stays at most 1
-        transmission = cv2.exp(np.minimum(depth * np.float32(-params["beta"]), 0))[..., None]
+        transmission = _spread(cv2.exp(np.minimum(depth * np.float32(-params["beta"]), 0)), image.shape[2])
         airlight = np.float32(params["airlight"])
-        hazy = (image - airlight) * transmission
+        hazy = image - airlight
+        hazy *= transmission
         hazy += airlight
         return np.clip(hazy, 0, 1, out=hazy)
 
@@ -71,9 +72,11 @@ class Rain(Degradation):
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Veil the image and lay the streaks over it."""
-        cover = _streaks(image.shape[0], image.shape[1], params) * np.float32(params["opacity"])
         veil = np.float32(params["veil"])
-        rainy = image * (1 - veil) + veil * np.float32(0.6)
+        rainy = image * (1 - veil)
+        rainy += veil * np.float32(0.6)
+        streaks = _streaks(image.shape[0], image.shape[1], params) * np.float32(params["opacity"])
+        cover = _spread(streaks, image.shape[2])
         rainy += (np.float32(0.95) - rainy) * cover
         return np.clip(rainy, 0, 1, out=rainy)
 
@@ -91,7 +94,7 @@ def _depth(height: int, width: int, model: str, seed: int) -> np.ndarray:
 
 
 def _streaks(height: int, width: int, params: Params) -> np.ndarray:
-    """How much of every pixel a streak covers, (H, W, 1) float32 in [0, 1]."""
+    """How much of every pixel a streak covers, (H, W) float32 in [0, 1]."""
     generator = np.random.default_rng(params["seed"])
     lean = math.radians(params["angle"])
     fall = np.array([math.sin(lean), math.cos(lean)]) * params["length"]
@@ -109,5 +112,9 @@ def _streaks(height: int, width: int, params: Params) -> np.ndarray:
     for line, distance in zip(ends, near, strict=True):
         thickness = max(1, round(params["width"] * (0.4 + distance)))
         cv2.line(canvas, line[0], line[1], int(90 + 165 * distance), thickness, cv2.LINE_AA, shift=4)
-    soft = cv2.GaussianBlur(canvas.astype(np.float32), (3, 3), 0.7)
-    return np.asarray(soft[..., None] / np.float32(255))
+    return cv2.GaussianBlur(canvas, (3, 3), 0.7).astype(np.float32) / np.float32(255)
+
+
+def _spread(plane: np.ndarray, channels: int) -> np.ndarray:
+    """The plane (H, W) in every channel, (H, W, channels): NumPy broadcasts over so few channels slowly."""
+    return plane[..., None] if channels == 1 else np.asarray(cv2.merge([plane] * channels))
