@@ -1,0 +1,182 @@
+"""The data module: crops, twins, mistakes that are named, memory and checks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fusion_lightning.datamodules import FusionData
+from fusion_lightning.datamodules.dataset import FusionDataset
+from fusion_lightning.datamodules.pairs import Pair
+from fusion_lightning.datamodules.sampler import Draw, TrainSampler
+from fusion_lightning.degradations import scenario
+from fusion_lightning.errors import UserError
+
+FOLDERS = {"a": "ir", "b": "vi"}
+
+
+def _ramp(height: int, width: int, factor: int = 1) -> np.ndarray:
+    """Every pixel tells where it is, so that crops of two images can be compared; (height, width, 1)."""
+    rows, columns = np.mgrid[:height, :width] // factor
+    return ((rows * 7 + columns * 3) % 251).astype(np.uint8)[..., None]
+
+
+def test_crop_and_flip_are_the_same_for_both_sources() -> None:
+    image = _ramp(40, 48)
+    dataset = FusionDataset([Pair("x", image, image)], training=True, crop_size=16, flip=True)
+    crops = [dataset[Draw(epoch, 0)] for epoch in range(20)]
+    for sample in crops:
+        assert sample["source_a"].shape == (1, 16, 16)
+        assert torch.equal(sample["source_a"], sample["source_b"])
+    assert len({sample["source_a"].numpy().tobytes() for sample in crops}) > 15
+    mirrored = [bool(sample["source_a"][0, 0, 0] > sample["source_a"][0, 0, 2]) for sample in crops]
+    assert True in mirrored
+    assert False in mirrored
+
+
+def test_a_smaller_source_is_cropped_in_proportion() -> None:
+    small = np.random.default_rng(0).integers(0, 256, (10, 12, 1), dtype=np.uint8)
+    large = small.repeat(4, axis=0).repeat(4, axis=1)
+    dataset = FusionDataset(
+        [Pair("x", small, large, clean_a=large, clean_b=large)], training=True, crop_size=16, flip=True
+    )
+    for epoch in range(10):
+        sample = dataset[Draw(epoch, 0)]
+        assert sample["source_a"].shape == (1, 4, 4)
+        enlarged = sample["source_a"].repeat_interleave(4, -1).repeat_interleave(4, -2)
+        assert torch.equal(enlarged, sample["clean_a"])
+        assert torch.equal(sample["source_b"], sample["clean_b"])
+
+
+def test_an_image_smaller_than_the_crop_is_padded_by_reflection() -> None:
+    image = _ramp(10, 12)
+    sample = FusionDataset([Pair("x", image, image)], training=True, crop_size=32)[Draw(0, 0)]
+    expected = np.pad(image, [(0, 22), (0, 20), (0, 0)], mode="symmetric")[..., 0]
+    assert torch.equal(sample["clean_a"][0], torch.from_numpy(expected) / 255)
+
+
+def test_the_degradation_that_is_told_is_the_one_that_was_applied() -> None:
+    image = _ramp(24, 24)
+    pairs = [Pair("x", image, image.repeat(3, axis=2))]
+    custom = scenario({"name": "mine", "a": "noise(sigma=10)", "b": "blur(sigma=2)"})
+    sample = FusionDataset(pairs, [custom])[0]
+    assert sample["degradation"]["scenario"] == "mine"
+    assert [effect["name"] for effect in sample["degradation"]["a"]] == ["noise"]
+    assert [effect["name"] for effect in sample["degradation"]["b"]] == ["blur"]
+    assert not torch.equal(sample["source_a"], sample["clean_a"])
+    assert torch.equal(sample["clean_a"][0], torch.from_numpy(image[..., 0]) / 255)
+
+
+def test_without_scenarios_the_targets_are_the_sources(make_set: Callable[..., str]) -> None:
+    data = FusionData(make_set({"ir": 1, "vi": 3}, ["1.png", "2.png", "3.png"]), FOLDERS, scenarios=[], num_workers=0)
+    data.setup()
+    batch = next(iter(data.test_dataloader()))
+    assert torch.equal(batch["source_a"], batch["clean_a"])
+    assert torch.equal(batch["source_b"], batch["clean_b"])
+    assert batch["degradation"] == [{"scenario": "delivered", "a": [], "b": []}]
+
+
+def test_every_pair_comes_once_per_epoch_and_few_pairs_fill_a_batch() -> None:
+    sampler = TrainSampler(20, 4, seed=3)
+    orders = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        orders.append([draw.index for draw in sampler])
+        assert sorted(orders[-1]) == list(range(20))
+    assert orders[0] != orders[1]
+    assert len(list(TrainSampler(3, 8))) == len(TrainSampler(3, 8)) == 8
+    assert len(list(TrainSampler(10, 4))) == 8
+
+
+def test_quotas_that_cannot_be_met_are_refused() -> None:
+    with pytest.raises(UserError, match=r"`quotas` ask for 9 samples per batch .* `batch_size` is 8"):
+        FusionData(quotas={"noise": 5, "blur": 4})
+    with pytest.raises(UserError, match=r"`quotas` must name scenarios .* but got `fog`"):
+        FusionData(quotas={"fog": 1})
+
+
+def test_a_scenario_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match="lowlight"):
+        FusionData(scenarios=["lowlight"])
+
+
+def test_samples_of_different_sizes_say_why_they_do_not_stack() -> None:
+    names = {"small": {"a": "downsample(2)", "b": "identity"}, "large": {"a": "noise", "b": "identity"}}
+    data = FusionData(scenarios=names, length=8, batch_size=8, crop_size=32, scene_size=32, num_workers=0)
+    data.setup()
+    with pytest.raises(UserError, match=r"`source_a` of .* differ in size, .*`up=true`"):
+        next(iter(data.train_dataloader()))
+    assert len(next(iter(data.val_dataloader()))["name"]) == 1
+
+
+def test_a_set_without_training_pairs_says_so(make_set: Callable[..., str]) -> None:
+    data = FusionData(make_set({"ir": 1, "vi": 3}, ["1.png"]), FOLDERS, split="test")
+    data.setup()
+    with pytest.raises(UserError, match="no pairs to train on"):
+        data.train_dataloader()
+
+
+def test_the_split_file_is_written_once_and_read_back(make_set: Callable[..., str], tmp_path: Path) -> None:
+    root = make_set({"ir": 1, "vi": 3}, [f"{number:02d}.png" for number in range(20)])
+    path = tmp_path / "splits" / "mine.yaml"
+    data = FusionData(root, FOLDERS, split_file=str(path), num_workers=0)
+    data.prepare_data()
+    data.setup()
+    edited = "train: ['00', '01']\nval: ['02']\ntest: ['03']\n"
+    assert path.read_text() != edited
+    path.write_text(edited)
+    again = FusionData(root, FOLDERS, split_file=str(path), num_workers=0)
+    again.prepare_data()
+    again.setup()
+    assert path.read_text() == edited
+    assert [batch["name"] for batch in again.test_dataloader()] == [["03"]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_breaks_during_training_names_itself(make_set: Callable[..., str], workers: int) -> None:
+    root = make_set({"ir": 1, "vi": 3}, [f"{number}.png" for number in range(10)])
+    data = FusionData(root, FOLDERS, crop_size=16, batch_size=1, num_workers=workers)
+    data.setup()
+    for path in (Path(root) / "vi").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"^The image `[^`]*vi/\d\.png` is cut short: [^\n]*$"):
+        next(iter(data.train_dataloader()))
+
+
+def test_the_check_finds_broken_files_before_the_run(make_set: Callable[..., str]) -> None:
+    root = make_set({"ir": 1, "vi": 3}, [f"{number}.png" for number in range(10)])
+    data = FusionData(root, FOLDERS, check=True)
+    data.prepare_data()
+    broken = Path(root) / "vi" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"^The image `[^`]*3\.png` is cut short"):
+        FusionData(root, FOLDERS, check=True).prepare_data()
+    other = Path(root) / "ir" / "7.png"
+    other.write_bytes(cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes())
+    with pytest.raises(UserError, match=r"^2 of 10 pairs cannot be used, one because: "):
+        FusionData(root, FOLDERS, check=True).prepare_data()
+
+
+def test_a_checkpoint_of_a_run_loads_without_pickle(tmp_path: Path) -> None:
+    """Nothing of the data module gets in the way of `weights_only` loading."""
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.demos.boring_classes import BoringModel
+
+    class Model(BoringModel):
+        def training_step(self, batch: dict[str, torch.Tensor], batch_index: int) -> torch.Tensor:
+            return self.layer(batch["source_a"].flatten()[:32]).sum()
+
+    data = FusionData(length=4, batch_size=2, crop_size=32, scene_size=32, num_workers=0)
+    options = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer = Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **options)
+    trainer.fit(Model(), data)
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    assert torch.load(tmp_path / "run.ckpt", weights_only=True)["global_step"] == 1
