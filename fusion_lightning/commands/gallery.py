@@ -18,7 +18,7 @@ _INFRARED = ("stripes", "low_contrast", "salt_pepper")
 
 
 def gallery(
-    output: str, source_a: str | None = None, source_b: str | None = None, width: int = 256, seed: int = 0
+    output: str, source_a: str | None = None, source_b: str | None = None, width: int = 256, seed: int = 1
 ) -> None:
     """Draw what every degradation looks like.
 

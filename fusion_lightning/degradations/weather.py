@@ -88,7 +88,7 @@ def _depth(height: int, width: int, model: str, seed: int) -> np.ndarray:
         right = np.arange(width, dtype=np.float32) - width // 2
         return np.float32(17) - np.float32(0.04) * np.sqrt(down * down + right * right)
     rise = np.linspace(17, 4, height, dtype=np.float32)[:, None] if height > 1 else np.full((1, 1), 10, np.float32)
-    coarse = np.random.default_rng(seed).uniform(0.75, 1.25, (4, 5)).astype(np.float32)
+    coarse = np.random.default_rng(seed).uniform(0.88, 1.12, (3, 3)).astype(np.float32)
     drift = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return rise * drift
 
