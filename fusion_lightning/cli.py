@@ -31,7 +31,9 @@ def run_trainer_command(args: Sequence[str]) -> None:
 def run_other_command(args: Sequence[str]) -> None:
     """Run the function of the same name in ``fusion_lightning.commands``, its arguments as options."""
     command, *rest = args
-    function = getattr(importlib.import_module(f"fusion_lightning.commands.{command}"), command)
+    # the demo uses this command line itself, so it lies above it
+    module = "fusion_lightning.demo" if command == "demo" else f"fusion_lightning.commands.{command}"
+    function = getattr(importlib.import_module(module), command)
     parser = _PlainParser(prog=f"python -m fusion_lightning {command}")
     parser.add_argument("--config", action="config", help="a YAML file with values for these options")
     parser.add_function_arguments(function, as_group=False)

@@ -9,16 +9,15 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.color import luma
 from fusion_lightning.errors import UserError
 from fusion_lightning.metrics import FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics
+from fusion_lightning.metrics.functional import psnr_to, ssim_to
 
 CLED_METRICS = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
 """The five scores of CLED-Fusion's tables."""
-
-_RESTORED = ("a_in", "b_in", "a", "b")
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -103,17 +102,8 @@ class FusionMethod(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.score_against = score_against
-        self.scores = nn.ModuleDict({stage: self._configure_scores(metrics) for stage in ("val", "test")})
-
-    @staticmethod
-    def _configure_scores(metrics: Sequence[str]) -> nn.ModuleDict:
-        return nn.ModuleDict(
-            {
-                "fused": nn.ModuleDict(cast(dict[str, nn.Module], dict(fusion_metrics(metrics, prefix="").items()))),
-                "PSNR": nn.ModuleDict({key: RestorationPSNR() for key in (*_RESTORED, "restored")}),
-                "SSIM": nn.ModuleDict({key: RestorationSSIM() for key in _RESTORED}),
-            }
-        )
+        self.fusion_scores = tuple(metrics)
+        self.scores = nn.ModuleDict({stage: _scores(metrics) for stage in ("val", "test")})
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """Fuse a batch of sources (B, 1 or 3, H, W) in [0, 1] of any size.
@@ -174,41 +164,59 @@ class FusionMethod(LightningModule):
             ScoreRow(name=name, scenario=degradation["scenario"], scores={})
             for name, degradation in zip(batch["name"], batch["degradation"], strict=True)
         ]
-        scores = cast(nn.ModuleDict, self.scores[stage])
+        metrics = cast(Mapping[str, FusionMetric], self.scores[stage])
 
-        def log(key: str, metric: FusionMetric, values: Tensor) -> None:
-            metric.accumulate(values, batch["name"])
-            self.log(f"{stage}/{key}", metric, on_step=False, on_epoch=True, batch_size=len(rows))
-
-        def record(key: str, metric: FusionMetric, *images: Tensor) -> Tensor:
-            values = metric.per_image(*images)
-            log(key, metric, values)
+        def record(key: str, values: Tensor) -> None:
+            metrics[key].accumulate(values, batch["name"])
+            self.log(f"{stage}/{key}", metrics[key], on_step=False, on_epoch=True, batch_size=len(rows))
             for row, value in zip(rows, values.tolist(), strict=True):
                 row["scores"][key] = value
-            return values
 
         if "fused" in output:
-            sources = ("clean_a", "clean_b") if self.score_against == "clean" else ("source_a", "source_b")
-            a, b = (luma(batch[key]) for key in sources)  # type: ignore[literal-required]
-            for name, metric in cast(nn.ModuleDict, scores["fused"]).items():
-                record(name, cast(FusionMetric, metric), output["fused"], a, b)
-        for key in ("a", "b"):
-            restored, clean = output.get(f"restored_{key}"), batch[f"clean_{key}"]  # type: ignore[literal-required]
-            if restored is None:
+            kind = "clean" if self.score_against == "clean" else "source"
+            references = same_size(batch[f"{kind}_a"], batch[f"{kind}_b"])  # type: ignore[literal-required]
+            for key in self.fusion_scores:
+                record(key, metrics[key].per_image(output["fused"], *references))
+        restored_psnr = []
+        for side in ("a", "b"):
+            if f"restored_{side}" not in output:
                 continue
-            for name in ("PSNR", "SSIM"):
-                metrics = cast(nn.ModuleDict, scores[name])
-                delivered = batch[f"source_{key}"]  # type: ignore[literal-required]
-                if delivered.shape == clean.shape:
-                    record(f"{name}_{key}_in", cast(FusionMetric, metrics[f"{key}_in"]), delivered, clean)
-                values = record(f"{name}_{key}", cast(FusionMetric, metrics[key]), cast(Tensor, restored), clean)
-                if name == "PSNR":
-                    log("PSNR_restored", cast(FusionMetric, metrics["restored"]), values)
+            restored: Tensor = output[f"restored_{side}"]  # type: ignore[literal-required]
+            clean: Tensor = batch[f"clean_{side}"]  # type: ignore[literal-required]
+            delivered = same_size(batch[f"source_{side}"], clean)[0]  # type: ignore[literal-required]
+            for name, score in (("PSNR", psnr_to), ("SSIM", ssim_to)):
+                record(f"{name}_{side}_in", score(delivered, clean))
+                record(f"{name}_{side}", score(restored, clean))
+            restored_psnr.append(psnr_to(restored, clean))
+        if restored_psnr:
+            record("PSNR_restored", torch.stack(restored_psnr).mean(dim=0))
         return StepOutput(output=output, rows=rows)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which class the checkpoint belongs to."""
         checkpoint["method"] = type(self).__name__
+
+
+def _scores(metrics: Sequence[str]) -> nn.ModuleDict:
+    """The means of a stage: of the fusion metrics, and of the restored and the delivered sources' PSNR and SSIM."""
+    means: dict[str, nn.Module] = dict(fusion_metrics(metrics, prefix="").items())
+    for side in ("a_in", "b_in", "a", "b", "restored"):
+        means[f"PSNR_{side}"] = RestorationPSNR()
+        if side != "restored":
+            means[f"SSIM_{side}"] = RestorationSSIM()
+    return nn.ModuleDict(means)
+
+
+def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Enlarge the image of lower resolution (bicubic) to the size of the other; (B, C, H, W) in [0, 1]."""
+    height, width = max(a.shape[-2], b.shape[-2]), max(a.shape[-1], b.shape[-1])
+
+    def enlarged(image: Tensor) -> Tensor:
+        if image.shape[-2:] == (height, width):
+            return image
+        return F.interpolate(image, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+
+    return enlarged(a), enlarged(b)
 
 
 def known_methods() -> dict[str, type[FusionMethod]]:

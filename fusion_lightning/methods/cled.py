@@ -7,13 +7,20 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.nn import functional as F
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.diffusion.sampling import Sampler, SamplingStep
 from fusion_lightning.errors import UserError
 from fusion_lightning.losses.criteria import FusionCriterion
-from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam, load_method
+from fusion_lightning.methods.base import (
+    CLED_METRICS,
+    Controls,
+    FusionMethod,
+    FusionOutput,
+    adam,
+    load_method,
+    same_size,
+)
 from fusion_lightning.methods.restorer import Modality, Objective, Restorer, generators_for
 from fusion_lightning.networks.degrade_fusion import DegradeFusion
 from fusion_lightning.networks.residual_unet import UNetSize
@@ -281,15 +288,3 @@ def restoration_losses(
             totals[f"{name}_{modality}"] = value
     totals["loss"] = sum((totals[name] for name in losses), torch.zeros_like(value))
     return totals, (residuals[0], residuals[1])
-
-
-def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Enlarge the source of lower resolution (bicubic) to the size of the other."""
-    height, width = max(a.shape[-2], b.shape[-2]), max(a.shape[-1], b.shape[-1])
-
-    def enlarged(image: Tensor) -> Tensor:
-        if image.shape[-2:] == (height, width):
-            return image
-        return F.interpolate(image, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
-
-    return enlarged(a), enlarged(b)

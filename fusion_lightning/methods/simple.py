@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.color import chroma, luma, merge
-from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput
-from fusion_lightning.methods.cled import same_size
+from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam, same_size
 
 
 class _PixelRule(FusionMethod):
@@ -20,11 +20,13 @@ class _PixelRule(FusionMethod):
     def __init__(
         self,
         size: str | None = None,
+        optimizer: OptimizerCallable = adam,
+        scheduler: LRSchedulerCallable | None = None,
         metrics: Sequence[str] = CLED_METRICS,
         score_against: Literal["clean", "delivered"] = "clean",
     ) -> None:
-        super().__init__(metrics=metrics, score_against=score_against)
-        self.save_hyperparameters(logger=False)
+        super().__init__(optimizer, scheduler, metrics, score_against)
+        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """Fuse the delivered sources pixel by pixel.
@@ -47,7 +49,9 @@ class Average(_PixelRule):
     """The mean of the two sources.
 
     Args:
-        size: Without effect; overlays set it for every method.
+        size: Without effect, as a rule has nothing to learn; overlays set it for every method.
+        optimizer: Without effect.
+        scheduler: Without effect.
         metrics: Fusion metrics to log.
         score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
     """
@@ -59,7 +63,9 @@ class Maximum(_PixelRule):
     """The brighter of the two sources at every pixel.
 
     Args:
-        size: Without effect; overlays set it for every method.
+        size: Without effect, as a rule has nothing to learn; overlays set it for every method.
+        optimizer: Without effect.
+        scheduler: Without effect.
         metrics: Fusion metrics to log.
         score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
     """
