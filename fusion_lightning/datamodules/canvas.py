@@ -127,6 +127,8 @@ class Canvas:
         emits: bool = False,
     ) -> None:
         """Fill polygons that do not overlap, given in fixed-point pixels; None leaves a picture alone."""
+        if not len(outlines):
+            return
         for image, value in self._pictures(color, heat, emits):
             cv2.fillPoly(image, list(outlines), value, cv2.LINE_AA, _SHIFT)
 

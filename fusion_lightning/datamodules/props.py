@@ -1,6 +1,7 @@
 """What stands in a street: buildings, trees, lamps, cars and people, each drawn for both cameras."""
 
 import math
+from functools import lru_cache
 from random import Random
 
 import cv2
@@ -75,31 +76,41 @@ def _wall(
     """
     (_, z0), (_, z1) = base
     length, near = math.dist(*base), min(z0, z1)
-    left, bottom = np.meshgrid(np.arange(0.8, length - 1.4, 3.0), np.arange(floors) * 3.2 + 1.2)
-    left, bottom, level = left.ravel(), bottom.ravel(), np.arange(1, floors + 1) * 3.2 + 0.4
-    parts = (
-        ([0.0], [length], [0.0], [3.2 * floors + 1.0]),
-        (0 * level, 0 * level + length, level, level + 0.25),
-        (left - 0.1, left + 1.4, bottom - 0.25, bottom + 1.7),
-        (left, left + 1.3, bottom, bottom + 1.6),
-        (left, left + 1.3, bottom + 1.0, bottom + 1.1),
-    )
-    outlines = canvas.on_wall(np.concatenate([np.stack(part, -1) for part in parts]), *base)
-    face, ledges, frames, panes, transoms = np.split(outlines, np.cumsum([len(part[0]) for part in parts[:-1]]))
-    canvas.fill(face, canvas.fade(color, near), heat)
-    canvas.fill(ledges, canvas.fade(shade(color, 1.18), near), None)
-    shown = np.flatnonzero((panes.max(1) > 0).all(1) & (panes.min(1) < canvas.fixed_size).all(1)).tolist()
-    if not shown:
+    windows = _windows(floors, math.ceil((length - 2.2) / 3.0))
+    ledges = [(0.0, length, 3.2 * floor + 0.4, 3.2 * floor + 0.65) for floor in range(1, floors + 1)]
+    face = (0.0, length, 0.0, 3.2 * floors + 1.0)
+    outlines = canvas.on_wall(np.concatenate(([face, *ledges], *windows)), *base)
+    canvas.fill(outlines[:1], canvas.fade(color, near), heat)
+    canvas.fill(outlines[1 : floors + 1], canvas.fade(shade(color, 1.18), near), None)
+    frames, panes, transoms = outlines[floors + 1 :].reshape(3, -1, 4, 2)
+    shown = ((panes.max(1) > 0) & (panes.min(1) < canvas.fixed_size)).all(1)
+    frames, panes, transoms = frames[shown], panes[shown], transoms[shown]
+    if not len(panes):
         return
-    canvas.fill(frames[shown], canvas.fade((222, 218, 208), near), None)
-    groups: dict[tuple[Color, float], list[int]] = {}
-    for window in shown:
-        lit = canvas.light.lamps > 0.9 and draw.random() < 0.4
-        kind = (draw.choice(_LIT if lit else _GLASS), 172.0 if draw.random() < leaks else 58.0)
-        groups.setdefault(kind, []).append(window)
-    for (glass, warm), members in groups.items():
-        canvas.fill(panes[members], canvas.fade(glass, near), warm, emits=glass in _LIT)
-    canvas.fill(transoms[shown], canvas.fade((206, 202, 192), near), None)
+    canvas.fill(frames, canvas.fade((222, 218, 208), near), None)
+    canvas.fill(panes, canvas.fade(draw.choice(_GLASS), near), 58.0)
+    for tint in _GLASS:
+        canvas.fill(_some(panes, draw, 0.25), canvas.fade(tint, near), None)
+    canvas.fill(_some(panes, draw, leaks), None, 172.0)
+    if canvas.light.lamps > 0.9:
+        canvas.fill(_some(panes, draw, 0.4), canvas.fade(draw.choice(_LIT), near), None, emits=True)
+    # a transom is 10 cm: less than a pixel far away
+    if near < 30:
+        canvas.fill(transoms, canvas.fade((206, 202, 192), near), None)
+
+
+def _some(outlines: np.ndarray, draw: Random, part: float) -> list[np.ndarray]:
+    return [outline for outline in outlines if draw.random() < part]
+
+
+@lru_cache(maxsize=64)
+def _windows(floors: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, panes and transoms of the windows of a wall, (windows, 4) each: left, right, bottom, top in metres."""
+    at = [(3.0 * column + 0.8, 3.2 * floor + 1.2) for floor in range(floors) for column in range(columns)]
+    frames = [(u - 0.1, u + 1.4, v - 0.25, v + 1.7) for u, v in at]
+    panes = [(u, u + 1.3, v, v + 1.6) for u, v in at]
+    transoms = [(u, u + 1.3, v + 1.0, v + 1.1) for u, v in at]
+    return np.array(frames), np.array(panes), np.array(transoms)
 
 
 def tree(canvas: Canvas, draw: Random, x: float, z: float) -> None:
