@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .filters import strips
 from .images import fusion_score
 
 _STRIP = 2**13  # pixels taken at a time: a window's 9 x 9 joint distribution is made for each of them
@@ -45,10 +46,9 @@ def fmi(
         rows, columns = (_dct_matrix(size).to(fused.device) for size in fused.shape[1:])
         images = [rows @ image @ columns.T for image in images]
     batch, height, width = fused.shape
-    step = max(_STRIP // (width * batch), 1)
     total = torch.zeros(batch, dtype=torch.float64, device=fused.device)
-    for top in range(0, height - 2, step):
-        f, a, b = (_windows(image[:, top : top + step + 2]) for image in images)
+    for strip in strips(images, 2, _STRIP):
+        f, a, b = (_windows(image) for image in strip)
         scaled = _rescale(f)
         same_a = (a == f).all(0)
         same_b = torch.where(same_a, (b == f).all(0), (b == scaled).all(0))
@@ -97,13 +97,19 @@ def _shared(x: Tensor, f: Tensor) -> Tensor:
     for row, share in zip(level, f, strict=True):
         below = torch.minimum(row, total_x)
         step = below - above
-        step = torch.cat((step[:1], step[1:] - step[:-1]))
-        probability = bounded * step + share * independent
-        joint = joint - torch.special.xlogy(probability, probability.abs()).sum(0)
+        probability = independent * share
+        probability += bounded * step
+        probability[1:] -= bounded * step[:-1]
+        joint += _entropy(probability)
         above = below
-    separate = torch.special.entr(x).sum(0) + torch.special.entr(f).sum(0)
+    separate = _entropy(x) + _entropy(f)
     positive = separate > 0
     return (2 * (separate - joint) / separate.where(positive, 1)).where(positive, 0)
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """-sum p log |p| over the first axis; log(|p| + tiny) is vectorised where xlogy and entr are not."""
+    return -(shares * shares.abs().add_(1e-300).log_()).sum(0)
 
 
 def _dct_matrix(size: int) -> Tensor:

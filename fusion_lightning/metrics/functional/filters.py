@@ -13,7 +13,7 @@ Taps = tuple[float, ...]
 # multiply mostly by the band's zeros.
 _BLOCK = 16
 # Pixels of a strip: its maps stay in a core's cache, and the memory needed does not grow with the image.
-_STRIP = 2**16
+_STRIP = 2**15
 
 
 @lru_cache(maxsize=32)
@@ -72,17 +72,28 @@ def local_moments(images: Sequence[Tensor], pairs: Sequence[tuple[int, int]], ta
         pairs: Which images to take covariances of, as indices into `images`.
         taps: The window along either axis.
     """
-    height, width = images[0].shape[-2:]
-    overlap = len(taps) - 1
-    rows = max(_STRIP // (width * images[0].shape[0]), 1)
-    for top in range(0, height - overlap, rows):
-        strips = [image[:, top : top + rows + overlap].double() for image in images]
-        means = [separable(strip, taps) for strip in strips]
+    for strip in strips(images, len(taps) - 1):
+        levels = [image.double() for image in strip]
+        means = [separable(x, taps) for x in levels]
         yield Moments(
             means,
-            [separable(x * x, taps) - mean * mean for x, mean in zip(strips, means, strict=True)],
-            [separable(strips[i] * strips[j], taps) - means[i] * means[j] for i, j in pairs],
+            [separable(x * x, taps) - mean * mean for x, mean in zip(levels, means, strict=True)],
+            [separable(levels[i] * levels[j], taps) - means[i] * means[j] for i, j in pairs],
         )
+
+
+def strips(images: Sequence[Tensor], overlap: int, pixels: int = _STRIP) -> Iterator[list[Tensor]]:
+    """Horizontal strips of images (B, H, W) of one size, each `overlap` rows higher than the windows it has.
+
+    Args:
+        images: Maps to go through side by side.
+        overlap: Rows of a window, less one.
+        pixels: About how many windows a strip has.
+    """
+    batch, height, width = images[0].shape
+    rows = max(pixels // (width * batch) // _BLOCK, 1) * _BLOCK
+    for top in range(0, height - overlap, rows):
+        yield [image[:, top : top + rows + overlap] for image in images]
 
 
 def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import root, sobel
+from .filters import root, sobel, strips
 from .images import fusion_score
 
 
@@ -17,12 +17,13 @@ def qabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     Q^AB/F = sum(Q^AF g_A + Q^BF g_B) / sum(g_A + g_B), where Q^XF is the product of two sigmoids, of the relative
     edge strength G and of the agreement of the edge angles. NaN when both sources are black.
     """
-    gradient = _strength_angle(fused)
-    kept = weight = fused.new_zeros(())
-    for source in (source_a, source_b):
-        strength, angle = _strength_angle(source)
-        kept = kept + (_preservation(strength, angle, *gradient) * strength).sum((1, 2))
-        weight = weight + strength.sum((1, 2))
+    kept = weight = torch.zeros((), dtype=torch.float64, device=fused.device)
+    padded = [F.pad(image, (1, 1, 1, 1)) for image in (fused, source_a, source_b)]
+    for strip in strips(padded, 2):
+        gradient, *sources = (_strength_angle(levels) for levels in strip)
+        for strength, angle in sources:
+            kept = kept + (_preservation(strength, angle, *gradient) * strength).sum((1, 2))
+            weight = weight + strength.sum((1, 2))
     return kept / weight
 
 
@@ -34,19 +35,21 @@ def nabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     w = g^1.5 where the gradient reaches 2 grey levels, else 0.001. The toolbox's driver swaps the arguments; its
     numbers are `nabf(source_a, source_b, fused)`.
     """
-    gradient, orientation = _reflected_gradient(fused)
-    artefact: Tensor | bool = True
-    lost = weight = fused.new_zeros(())
-    for source in (source_a, source_b):
-        strength, angle = _reflected_gradient(source)
-        relative = torch.minimum(strength, gradient) / torch.maximum(strength, gradient).clamp(min=1e-30)
-        agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
-        strengths = torch.sigmoid(19 * (relative - 0.5)) * torch.sigmoid(22 * (agreement - 0.5))
-        importance = torch.where(strength >= 2, strength * root(strength), 0.001)
-        lost = lost + (1 - math.sqrt(0.9999 * 0.9995) * strengths.sqrt()) * importance
-        artefact = artefact & (gradient > strength)
-        weight = weight + importance.sum((1, 2))
-    return (lost * artefact).sum((1, 2)) / weight
+    invented = weight = torch.zeros((), dtype=torch.float64, device=fused.device)
+    images = torch.stack((fused, source_a, source_b))
+    for strip in strips(list(F.pad(images, (1, 1, 1, 1), mode="reflect")), 2):
+        (gradient, orientation), *sources = (_reflected_gradient(levels) for levels in strip)
+        lost: Tensor | float = 0.0
+        for strength, angle in sources:
+            relative = torch.minimum(strength, gradient) / torch.maximum(strength, gradient).clamp(min=1e-30)
+            agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
+            agreed = torch.sigmoid(19 * (relative - 0.5)) * torch.sigmoid(22 * (agreement - 0.5))
+            importance = torch.where(strength >= 2, strength * root(strength), 0.001)
+            lost = lost + (1 - math.sqrt(0.9999 * 0.9995) * agreed.sqrt()) * importance
+            weight = weight + importance.sum((1, 2))
+        artefact = (gradient > sources[0][0]) & (gradient > sources[1][0])
+        invented = invented + (lost * artefact).sum((1, 2))
+    return invented / weight
 
 
 @fusion_score()
@@ -57,26 +60,29 @@ def q_g(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     `qabf`; other constants and flat pixels that count as kept. A zero gradient is 1e-5.
     """
     tiny = 1e-5
-    gradient, orientation = _gradient_metric(fused)
-    kept = weight = torch.zeros_like(gradient)
-    for source in (source_a, source_b):
-        strength, angle = _gradient_metric(source)
-        stronger = strength > gradient
-        strength = strength.masked_fill(strength == 0, tiny)
-        weaker = gradient / strength
-        # from here on, for the second source too: the toolbox changes the fused gradient in place
-        gradient = gradient.masked_fill(gradient == 0, tiny)
-        relative = torch.where(stronger, weaker, strength / gradient)
-        agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
-        quality = torch.sigmoid(10 * (relative - 0.5)) * torch.sigmoid(20 * (agreement - 0.75))
-        kept = kept + quality * strength
-        weight = weight + strength
-    return (kept / weight).mean((1, 2))
+    total = torch.zeros((), dtype=torch.float64, device=fused.device)
+    padded = [F.pad(image, (1, 1, 1, 1)) for image in (fused, source_a, source_b)]
+    for strip in strips(padded, 2):
+        (gradient, orientation), *sources = (_gradient_metric(levels) for levels in strip)
+        kept = weight = torch.zeros_like(gradient)
+        for strength, angle in sources:
+            stronger = strength > gradient
+            strength = strength.masked_fill(strength == 0, tiny)
+            weaker = gradient / strength
+            # from here on, for the second source too: the toolbox changes the fused gradient in place
+            gradient = gradient.masked_fill(gradient == 0, tiny)
+            relative = torch.where(stronger, weaker, strength / gradient)
+            agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
+            quality = torch.sigmoid(10 * (relative - 0.5)) * torch.sigmoid(20 * (agreement - 0.75))
+            kept = kept + quality * strength
+            weight = weight + strength
+        total = total + (kept / weight).sum((1, 2), dtype=torch.float64)
+    return total / fused[0].numel()
 
 
-def _strength_angle(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient and its angle in (-pi/2, pi/2] with zero padding, so that the border counts as an edge."""
-    x, y = sobel(F.pad(levels, (1, 1, 1, 1)))
+def _strength_angle(padded: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient and its angle in (-pi/2, pi/2]."""
+    x, y = sobel(padded)
     vertical = x == 0
     angle = torch.atan(-y / x.masked_fill(vertical, 1)).masked_fill(vertical, math.pi / 2)
     return root(x * x + y * y), angle
@@ -91,15 +97,15 @@ def _preservation(strength: Tensor, angle: Tensor, fused_strength: Tensor, fused
     return 0.9994 * 0.9879 * torch.sigmoid(15 * (relative - 0.5)) * torch.sigmoid(22 * (agreement - 0.8))
 
 
-def _reflected_gradient(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient in grey levels per pixel and atan(x / y), 0 where flat; the border is reflected."""
-    x, y = sobel(F.pad(levels[:, None], (1, 1, 1, 1), mode="reflect")[:, 0])
+def _reflected_gradient(padded: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient in grey levels per pixel and atan(x / y), 0 where flat."""
+    x, y = sobel(padded)
     upright = y == 0
     angle = torch.atan(x / y.masked_fill(upright, 1))
     return root(x * x + y * y) / 8, torch.where(upright, torch.sign(x) * (math.pi / 2), angle)
 
 
-def _gradient_metric(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient and atan(y / x) with x = 1e-5 where it is 0, so that the angle is 0 where flat; zero padding."""
-    x, y = sobel(F.pad(levels, (1, 1, 1, 1)))
+def _gradient_metric(padded: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient and atan(y / x) with x = 1e-5 where it is 0, so that the angle is 0 where flat."""
+    x, y = sobel(padded)
     return root(x * x + y * y), torch.atan(y / x.masked_fill(x == 0, 1e-5))

@@ -25,7 +25,8 @@ def joint_histogram(rows: Tensor, columns: Tensor) -> Tensor:
 
 def entropy(shares: Tensor) -> Tensor:
     """Entropy -sum p log2 p of shares (B, ...) with 0 log 0 = 0: (B,)."""
-    return torch.special.entr(shares).flatten(1).sum(1) / math.log(2)
+    # log(p + tiny) is vectorised where entr and xlogy are not
+    return -(shares * (shares + 1e-300).log_()).flatten(1).sum(1) / math.log(2)
 
 
 def mutual_information(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:

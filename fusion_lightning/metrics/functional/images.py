@@ -64,17 +64,17 @@ def grey_levels(image: Tensor) -> Tensor:
     """Grey levels 0..255 of images in [0, 1]: (B, 1 or 3, H, W) to (B, H, W).
 
     Colour becomes grey by round(0.2989 R + 0.5870 G + 0.1140 B), the rule of the original toolboxes' drivers. Grey
-    images are scaled as given; values within 1e-4 of a level are that level, because x / 255 · 255 misses it in
-    float32 and the gradient metrics are decided by exact ties.
+    images are scaled as given but for the last bits, because x / 255 · 255 misses x and the gradient metrics are
+    decided by exact ties.
     """
     if image.dtype in (torch.float16, torch.bfloat16):
         image = image.float()
     if image.shape[1] == 3:
         weights = torch.tensor(_GREY, dtype=torch.float64, device=image.device).view(3, 1, 1)
-        colours = _snap(image.double() * 255)
+        colours = _scale(image.double())
         grey = (colours * weights).sum(1)
         return (grey + (grey.round() - grey).detach()).to(image.dtype)
-    return _snap(image[:, 0] * 255)
+    return _scale(image[:, 0])
 
 
 def stretch(levels: Tensor) -> Tensor:
@@ -85,12 +85,12 @@ def stretch(levels: Tensor) -> Tensor:
     return torch.where(highest == 0, 0.0, stretched)
 
 
-def _snap(levels: Tensor) -> Tensor:
-    values = levels.detach()
-    nearest = values.round()
-    snapped = torch.where((values - nearest).abs() < 1e-4, nearest, values)
+def _scale(image: Tensor) -> Tensor:
+    """255 · image, rounded to a grid that holds the integers: 2^-13 in float32, 2^-32 in float64."""
+    steps = 2.0**13 if image.dtype == torch.float32 else 2.0**32
+    levels = (image.detach() * (255 * steps)).round_().mul_(1 / steps)
     # the detour keeps the gradient of images that require one
-    return levels + (snapped - values) if levels.requires_grad else snapped
+    return image * 255 + (levels - image.detach() * 255) if image.requires_grad else levels
 
 
 def _check(images: dict[str, Tensor], metric: str, smallest: int) -> None:

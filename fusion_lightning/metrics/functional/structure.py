@@ -34,7 +34,7 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
     for size in (17, 9, 5, 3):
         taps = gaussian(size, size / 5)
         if size < 17:
-            images = [separable(image, taps)[:, ::2, ::2] for image in images]
+            images = [separable(image, taps)[:, ::2, ::2].contiguous() for image in images]
         for moments in local_moments(images, ((0, 1), (0, 2)), taps):
             information = [_information(moments, source) for source in (1, 2)]
             arrived = arrived + torch.stack([x[0] for x in information])
