@@ -37,7 +37,7 @@ class FusionData(LightningDataModule):
         root: Folder of a data set; None draws synthetic scenes.
         folders: Where ``a`` and ``b`` (and ``clean_a``, ``clean_b``, the twins of sources that were delivered degraded)
             lie under the root: a folder, with ``*`` for any name and ``{split}`` for the split if it stands elsewhere
-            than around or inside the folder; or files, such as ``*_IR.png``.
+            than around or inside the folder; or files, such as ``*_IR.png``. None means folders called a and b.
         color: The source of a data set that carries colour. It has three channels, the other one has one.
         pair_by: Pair files of the same stem, or by their sorted order.
         split: How pairs become train, val and test: ``auto`` (as the folders say, else by blocks), ``blocks`` of
@@ -87,8 +87,15 @@ class FusionData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for name, value in (("length", length), ("scene_size", scene_size), ("batch_size", batch_size)):
+            if value < 1:
+                raise UserError(f"`{name}` must be at least 1, but got {value}.")
+        if crop_size is not None and crop_size < 1:
+            raise UserError(f"`crop_size` must be at least 1, or null for whole images, but got {crop_size}.")
         self.root = root
         self.folders: Folders = folders or {"a": "a", "b": "b"}
+        if not {"a", "b"} <= set(self.folders) <= set(Folders.__annotations__):
+            raise UserError(f"`folders` must name a and b, and may name clean_a and clean_b, but got {self.folders}.")
         self.color = color if root is not None else ("a" if scenes == "medical" else "b")
         self.pair_by = pair_by
         self.split: SplitRule = split

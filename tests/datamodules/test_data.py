@@ -7,7 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 
+from fusion_lightning.batch import FusionBatch
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.datamodules.dataset import FusionDataset
 from fusion_lightning.datamodules.pairs import Pair
@@ -98,6 +101,18 @@ def test_quotas_that_cannot_be_met_are_refused() -> None:
         FusionData(quotas={"fog": 1})
 
 
+@pytest.mark.parametrize("name", ["length", "scene_size", "batch_size", "crop_size"])
+def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"`{name}` must be at least 1"):
+        FusionData(**{name: 0})
+
+
+@pytest.mark.parametrize("folders", [{"a": "ir"}, {"a": "ir", "b": "vi", "clean": "gt"}])
+def test_folders_must_name_both_sources(folders: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="`folders` must name a and b"):
+        FusionData("data", folders)
+
+
 def test_a_scenario_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UserError, match="lowlight"):
         FusionData(scenarios=["lowlight"])
@@ -160,23 +175,38 @@ def test_the_check_finds_broken_files_before_the_run(make_set: Callable[..., str
         FusionData(root, FOLDERS, check=True).prepare_data()
 
 
+OPTIONS = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Model(BoringModel):
+    """Notes the names it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[list[str]] = []
+
+    def training_step(self, batch: FusionBatch, batch_index: int) -> torch.Tensor:
+        self.names.append(batch["name"])
+        return self.layer(batch["source_a"].flatten()[:32]).sum()
+
+
+def _small() -> FusionData:
+    return FusionData(length=8, batch_size=2, crop_size=32, scene_size=32, num_workers=0)
+
+
 def test_a_checkpoint_of_a_run_loads_without_pickle(tmp_path: Path) -> None:
     """Nothing of the data module gets in the way of `weights_only` loading."""
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.demos.boring_classes import BoringModel
-
-    class Model(BoringModel):
-        def training_step(self, batch: dict[str, torch.Tensor], batch_index: int) -> torch.Tensor:
-            return self.layer(batch["source_a"].flatten()[:32]).sum()
-
-    data = FusionData(length=4, batch_size=2, crop_size=32, scene_size=32, num_workers=0)
-    options = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
-    trainer = Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **options)
-    trainer.fit(Model(), data)
+    trainer = Trainer(
+        max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, enable_checkpointing=False, **OPTIONS
+    )
+    trainer.fit(Model(), _small())
     trainer.save_checkpoint(tmp_path / "run.ckpt")
     assert torch.load(tmp_path / "run.ckpt", weights_only=True)["global_step"] == 1
+
+
+def test_overfitting_repeats_the_same_batches(tmp_path: Path) -> None:
+    """`overfit_batches` puts its own sampler into the loader."""
+    model = Model()
+    limits = {"overfit_batches": 2, "max_epochs": 2, "limit_val_batches": 0, "enable_checkpointing": False}
+    Trainer(default_root_dir=tmp_path, **limits, **OPTIONS).fit(model, _small())
+    assert model.names == 2 * [["street_00000", "street_00001"], ["street_00002", "street_00003"]]
