@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from fusion_lightning.callbacks import PredictionWriter, Previews, RunRecord, ScoreTable
@@ -175,6 +175,9 @@ class FusionCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Point the callbacks at the run's folder and add the loggers, unless the user chose some."""
         config = self._get(self.config_init, "trainer")
+        if self.subcommand != "fit":
+            # averaging weights is done when training is; the checkpoint holds the averaged ones
+            config.callbacks = [one for one in config.callbacks or [] if not isinstance(one, WeightAveraging)]
         self._get(self.config_init, "checkpoint").dirpath = str(self.run.checkpoints)
         self._get(self.config_init, "previews").folder = str(self.run.pictures)
         self.save_config_kwargs = {"folder": str(self.run.path), "save_to_log_dir": False}

@@ -33,6 +33,9 @@ class ImageMean(Metric):
             values: What `per_image` gave.
             names: The images' names for the warning about undefined ones; else their place in the batch.
         """
+        # torchmetrics counts calls of `update` to warn about a mean over nothing; values may come without it
+        self._update_count += 1
+        self._computed = None
         values = values.detach().double()
         missing = values.isnan()
         if missing.any():
