@@ -20,6 +20,8 @@ _LIGHTS = (
 """Sun, overcast, dusk, night."""
 _WARMEST_SKY = 56
 """Heat below which a pixel is sky, or glass that mirrors it: smooth in the visible, too."""
+_Thing = tuple[float, float, Callable[[Canvas, Random], None]]
+"""Distance, place across the street, painter."""
 _SMALLEST = 12
 """Pixels below which an object is not listed."""
 
@@ -58,17 +60,17 @@ def draw_scene(seed: int, size: int = 256) -> Scene:
     street = road + draw.uniform(2.4, 4.2)
     _draw_sky(canvas, draw)
     _draw_ground(canvas, draw, road, street)
-    # houses first: nothing in the street stands behind one
     things = _plan(draw, road, street)
     shadow = _cast_shadows(canvas, draw, street, [(x, z) for z, x, _ in things if abs(x) < street])
+    # houses first, for nothing in the street stands behind one; then from far to near
     for _, _, paint in sorted(things, key=lambda thing: (abs(thing[1]) <= street, -thing[0])):
         paint(canvas, draw)
     return _develop(canvas, draw, shadow)
 
 
-def _plan(draw: Random, road: float, street: float) -> list[tuple[float, float, Callable[[Canvas, Random], None]]]:
-    """Distance, place across the street and painter of everything that stands."""
-    things: list[tuple[float, float, Callable[[Canvas, Random], None]]] = []
+def _plan(draw: Random, road: float, street: float) -> list[_Thing]:
+    """Everything that stands."""
+    things: list[_Thing] = []
     for side in (-1, 1):
         near, end, before = draw.uniform(7, 13), 0.0, 0
         while near < 65:
@@ -91,11 +93,8 @@ def _plan(draw: Random, road: float, street: float) -> list[tuple[float, float, 
             z += draw.uniform(6.5, 16)
     for _ in range(draw.randint(2, 6)):
         z = min(draw.uniform(5.5, 18), draw.uniform(5.5, 40))
-        x = (
-            draw.choice((-1, 1)) * draw.uniform(road + 0.4, street - 0.4)
-            if draw.random() < 0.75
-            else draw.uniform(-2, 2)
-        )
+        pavement = draw.choice((-1, 1)) * draw.uniform(road + 0.4, street - 0.4)
+        x = pavement if draw.random() < 0.75 else draw.uniform(-2, 2)
         things.append((z, x, partial(props.person, x=x, z=z)))
     return things
 
