@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -23,6 +23,8 @@ _SCENARIOS = (
     "low_light", "over_exposure", "rain", "haze", "blur", "noise", "low_contrast", "stripes", "low_resolution"
 )  # fmt: skip
 _MEDICAL = ("medical_noise", "medical_blur", "medical_low_resolution")
+
+_NEEDS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
 class FusionData(LightningDataModule):
@@ -115,6 +117,7 @@ class FusionData(LightningDataModule):
         self.seed = seed
         self._files: Splits | None = None
         self._datasets: dict[str, FusionDataset] = {}
+        # refuses quotas that do not fit the batch now rather than when training starts
         TrainSampler(1, batch_size, quotas=quotas)
         known = {scenario.name for scenario in self.scenarios}
         if unknown := sorted(set(quotas or {}) - known):
@@ -128,26 +131,26 @@ class FusionData(LightningDataModule):
         if self.split_file is not None and not os.path.exists(self.split_file):
             write_splits(splits, self._find(), self.split_file)
         if self.check:
-            check_pairs(
-                PairedFolders(list({p.name: p for pairs in splits.values() for p in pairs}.values()), self.color)
-            )
+            every = {pair.files["a"]: pair for pairs in splits.values() for pair in pairs}
+            check_pairs(PairedFolders(list(every.values()), self.color))
 
     def setup(self, stage: str | None = None) -> None:
-        """Find the pairs of every split."""
-        if self._datasets:
-            return
-        pairs: dict[str, Pairs]
-        if self.root is None:
-            lengths = {"train": self.length, "val": -(-self.length // 8), "test": -(-self.length // 8)}
-            pairs = {s: SyntheticPairs(self.scenes, s, lengths[s], self.scene_size, self.seed) for s in SPLITS}
-        else:
-            pairs = {s: PairedFolders(files, self.color) for s, files in self._split_files().items()}
-        for split, of_split in pairs.items():
-            training = split == "train"
-            kept = cache_pairs(of_split, f"Reading {split} images") if self.cache else of_split
-            self._datasets[split] = FusionDataset(
-                kept, self.scenarios, self.seed, training, self.crop_size if training else None, training and self.flip
+        """Find the pairs that a stage needs, all of them if it is None."""
+        for split in SPLITS if stage is None else _NEEDS[stage]:
+            if split in self._datasets:
+                continue
+            pairs: Pairs
+            if self.root is None:
+                length = self.length if split == "train" else -(-self.length // 8)
+                pairs = SyntheticPairs(self.scenes, split, length, self.scene_size, self.seed)
+            else:
+                pairs = PairedFolders(self._split_files()[split], self.color)
+            if self.cache:
+                pairs = cache_pairs(pairs, f"Reading {split} images")
+            training: dict[str, Any] = (
+                {"training": True, "crop_size": self.crop_size, "flip": self.flip} if split == "train" else {}
             )
+            self._datasets[split] = FusionDataset(pairs, self.scenarios, self.seed, **training)
 
     def train_dataloader(self) -> PairLoader:
         """Crops, in an order drawn anew every epoch."""
