@@ -226,20 +226,21 @@ class MS_SSIM(FusionMetric):
 
     Args:
         reduction: `sum` or `mean` over the two sources.
+        border: `reflect` as in torchmetrics, or `valid` as in Wang's code, at the coarsest scale.
 
     Example:
         >>> import torch
         >>> a, b = torch.rand(2, 1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
         >>> print(f"{MS_SSIM()((a + b) / 2, a, b):.3f}")
-        1.454
+        1.459
     """
 
     definition = staticmethod(structure.ms_ssim)
     higher_is_better, is_differentiable = True, True
     value_range = (0.0, 2.0)
 
-    def __init__(self, reduction: Reduction = "sum") -> None:
-        super().__init__(reduction=reduction)
+    def __init__(self, reduction: Reduction = "sum", border: Literal["reflect", "valid"] = "reflect") -> None:
+        super().__init__(reduction=reduction, border=border)
 
 
 class MEF_SSIM(FusionMetric):

@@ -183,8 +183,8 @@ class Q_CV(FusionMetric):
     Example:
         >>> import torch
         >>> a, b = torch.rand(2, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-        >>> print(f"{Q_CV()((a + b) / 2, a, b):.3f}")
-        2290.435
+        >>> print(f"{Q_CV()((a + b) / 2, a, b):.4g}")
+        2290
     """
 
     definition = staticmethod(perception.q_cv)

@@ -1,5 +1,6 @@
 """Visual information fidelity and structural similarity, on local moments."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -82,43 +83,55 @@ def ssim(
         One value per image, (B,).
     """
     padded = [F.pad(x[:, None], (5, 5, 5, 5), mode="replicate")[:, 0] for x in (fused, source_a, source_b)]
-    constants = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    totals = fused.new_zeros(2, 1, dtype=torch.float64)
-    for moments in local_moments(padded, ((0, 1), (0, 2)), gaussian(11, 1.5)):
-        maps = (ssim_map(moments, 0, source, source - 1, *constants) for source in (1, 2))
-        totals = totals + torch.stack([values.sum((1, 2)) for values in maps])
-    return _reduce(totals / fused[0].numel(), reduction)
+    return _reduce(_mean_similarity(padded, (0.01 * data_range) ** 2, (0.03 * data_range) ** 2), reduction)
 
 
 @fusion_score(smallest=176)
-def ms_ssim(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reduction = "sum") -> Tensor:
+def ms_ssim(
+    fused: Tensor,
+    source_a: Tensor,
+    source_b: Tensor,
+    *,
+    reduction: Reduction = "sum",
+    border: Literal["reflect", "valid"] = "reflect",
+) -> Tensor:
     """Multi-scale structural similarity (Wang et al. 2003) over the two sources; 0..2, higher is better.
 
     Product over five scales of contrast-structure^w, times luminance^w at the coarsest: 11x11 Gaussian window of
-    sigma 1.5, valid, 2x2 means between scales, levels 0..255; a negative scale counts as 0. Computed in float64.
+    sigma 1.5, 2x2 means between scales, levels 0..255; a negative scale counts as 0. Computed in float64.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 176x176 pixels.
         source_a: First sources, the same size.
         source_b: Second sources, the same size.
         reduction: `sum` over the two sources, or `mean`.
+        border: Finer scales leave the border out. At the coarsest, `reflect` continues the image there, as
+            torchmetrics does; `valid` leaves it out there too, as Wang's own code does: a few per cent apart.
 
     Returns:
         One value per image, (B,).
     """
+    if border not in ("reflect", "valid"):
+        raise ValueError(f"`border` must be 'reflect' or 'valid', but got {border!r}")
     images = [fused.double(), source_a.double(), source_b.double()]
-    weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     values = fused.new_ones(2, 1, dtype=torch.float64)
-    for scale, weight in enumerate(weights):
-        totals = torch.zeros_like(values)
-        coarsest = scale == len(weights) - 1
-        for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5)):
-            maps = (ssim_map(moments, 0, source, source - 1, 6.5025, 58.5225, coarsest) for source in (1, 2))
-            totals = totals + torch.stack([similarity.sum((1, 2)) for similarity in maps])
-        windows = (images[0].shape[1] - 10) * (images[0].shape[2] - 10)
-        values = values * (totals / windows).clamp(min=0) ** weight
+    for weight in (0.0448, 0.2856, 0.3001, 0.2363):
+        values = values * _mean_similarity(images, luminance=False).clamp(min=0) ** weight
         images = [F.avg_pool2d(image, 2) for image in images]
-    return _reduce(values, reduction)
+    if border == "reflect":
+        images = list(F.pad(torch.stack(images), (5, 5, 5, 5), mode="reflect"))
+    return _reduce(values * _mean_similarity(images).clamp(min=0) ** 0.1333, reduction)
+
+
+def _mean_similarity(
+    images: Sequence[Tensor], c1: float = 6.5025, c2: float = 58.5225, luminance: bool = True
+) -> Tensor:
+    """Mean SSIM over the valid 11x11 windows between the fused image and either source: (2, B)."""
+    total = images[0].new_zeros(2, 1, dtype=torch.float64)
+    for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5)):
+        maps = (ssim_map(moments, 0, source, source - 1, c1, c2, luminance) for source in (1, 2))
+        total = total + torch.stack([values.sum((1, 2)) for values in maps])
+    return total / ((images[0].shape[1] - 10) * (images[0].shape[2] - 10))
 
 
 def ssim_map(

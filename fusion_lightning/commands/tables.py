@@ -1,0 +1,99 @@
+"""Tables for a terminal, for Markdown and for LaTeX: plain cells, the best in bold, the second underlined."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+Format = Literal["table", "markdown", "latex"]
+
+
+class Cell(NamedTuple):
+    """One value as it is printed."""
+
+    text: str
+    rank: int = 0
+    """1 for the best of its column, 2 for the second, 0 for the others."""
+
+
+class Table(NamedTuple):
+    """A header and rows of as many cells; the first column holds names."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+def print_table(table: Table, format: Format) -> None:
+    """Print a table to standard output."""
+    if format == "table":
+        _print_rich(table)
+    else:
+        print(markdown(table) if format == "markdown" else latex(table))
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, which has no underline but knows the HTML tag."""
+    marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
+    lines = [
+        f"{table.title}\n",
+        "| " + " | ".join(text.replace("|", "\\|") for text in table.header) + " |",
+        "|" + " --- |" + " ---: |" * (len(table.header) - 1),
+    ]
+    for row in table.rows:
+        cells = (marks[cell.rank].format(cell.text.replace("|", "\\|")) for cell in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """The table as a LaTeX `tabular` with the rules of the booktabs package."""
+    marks = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+    lines = [
+        f"% {table.title}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+        r"\toprule",
+        " & ".join(_escape(text) for text in table.header) + r" \\",
+        r"\midrule",
+        *(" & ".join(marks[cell.rank].format(_escape(cell.text)) for cell in row) + r" \\" for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = str.maketrans(
+    {
+        "_": r"\_",
+        "%": r"\%",
+        "&": r"\&",
+        "#": r"\#",
+        "±": r"$\pm$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "→": r"$\to$",
+        "−": "$-$",
+        "–": "--",
+    }
+)
+
+
+def _escape(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _print_rich(table: Table) -> None:
+    console = Console()
+    styles = {0: "", 1: "bold", 2: "underline"}
+    drawn = RichTable(title=table.title, title_justify="left")
+    for i, text in enumerate(table.header):
+        drawn.add_column(escape(text), justify="left" if i == 0 else "right", no_wrap=True)
+    for row in table.rows:
+        drawn.add_row(
+            *(f"[{styles[cell.rank]}]{escape(cell.text)}[/]" if cell.rank else escape(cell.text) for cell in row)
+        )
+    # a table wider than the terminal scrolls instead of losing its columns
+    width = max(console.width, console.measure(drawn, options=console.options.update(width=1000)).maximum)
+    Console(width=width).print(drawn)

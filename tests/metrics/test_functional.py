@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+from fusion_lightning.errors import UserError
+from fusion_lightning.metrics import METRICS
+from fusion_lightning.metrics import functional as fn
+from tests.reference import cled_metrics
+
+from .conftest import scene
+
+ALL = [name.lower() if name != "FMI_pixel" else "fmi" for name in METRICS]
+DIFFERENTIABLE = [name for name, metric in METRICS.items() if metric.is_differentiable]
+TEXTURE_SIZE = {"ms_ssim": 176}
+
+
+@pytest.mark.parametrize("name", cled_metrics.METRICS)
+def test_equals_the_plain_formulas(name):
+    images = [(image * 255).round() / 255 for image in scene(64)]
+    plain = cled_metrics.METRICS[name](*(np.round(image[0, 0].numpy() * 255) for image in images))
+    assert getattr(fn, name.lower())(*images).item() == pytest.approx(plain, rel=1e-9)
+
+
+def test_ms_ssim_equals_torchmetrics():
+    fused, a, b = scene(192)
+    expected = sum(
+        multiscale_structural_similarity_index_measure(fused * 255, x * 255, data_range=255.0, kernel_size=11).item()
+        for x in (a, b)
+    )
+    assert fn.ms_ssim(fused, a, b).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_batch_gives_what_single_images_give(name, dtype):
+    size = TEXTURE_SIZE.get(name, 48)
+    samples = [scene(size, seed, dtype) for seed in range(3)]
+    together = getattr(fn, name)(*(torch.cat(images) for images in zip(*samples, strict=True)))
+    alone = torch.cat([getattr(fn, name)(*sample) for sample in samples])
+    assert together.shape == (3,)
+    assert together.dtype == dtype
+    torch.testing.assert_close(together, alone, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_large_images_are_taken_in_strips_without_a_seam(name, monkeypatch):
+    from fusion_lightning.metrics.functional import features, filters
+
+    size = TEXTURE_SIZE.get(name, 70)
+    images = scene(size)
+    whole = getattr(fn, name)(*images)
+    monkeypatch.setattr(filters.strips, "__defaults__", (16 * size,))
+    monkeypatch.setattr(features, "_STRIP", 16 * size)
+    torch.testing.assert_close(getattr(fn, name)(*images), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_are_right(name):
+    size = TEXTURE_SIZE.get(name.lower(), {"VIF": 41, "MEF_SSIM": 41}.get(name, 14))
+    fused, a, b = scene(size)
+    fused.requires_grad_()
+    score = METRICS[name]().per_image
+    assert torch.autograd.gradcheck(lambda f: score(f, a, b), fused, fast_mode=True, eps=1e-7, atol=1e-5, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_are_finite_in_flat_areas(name):
+    size = TEXTURE_SIZE.get(name.lower(), 48)
+    fused, a, b = scene(size)
+    for image in (fused, a, b):
+        image[..., : size // 2, :] = 0.5
+    fused.requires_grad_()
+    METRICS[name]().per_image(fused, a, b).sum().backward()
+    assert fused.grad is not None
+    assert fused.grad.isfinite().all()
+    assert (fused.grad != 0).any()
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_the_value_does_not_depend_on_gradients_being_on(name):
+    fused, a, b = scene(TEXTURE_SIZE.get(name.lower(), 48))
+    score = METRICS[name]().per_image
+    torch.testing.assert_close(score(fused.clone().requires_grad_(), a, b).detach(), score(fused, a, b))
+
+
+def test_colour_is_rounded_to_grey_levels():
+    colour = torch.tensor([10.0, 20.0, 31.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8) / 255
+    grey = torch.full((1, 1, 8, 8), 18 / 255)  # 0.2989 · 10 + 0.5870 · 20 + 0.1140 · 31 = 18.27
+    assert fn.mse(colour, grey, grey).item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    value = fn.ssim(*(image.to(dtype) for image in scene(32)))
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert value.isfinite().all()
+
+
+def test_autocast_does_not_reach_the_moments():
+    images = scene(48, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = fn.vif(*images)
+    torch.testing.assert_close(inside, fn.vif(*images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest"),
+    [("vif", 41), ("ms_ssim", 176), ("mef_ssim", 41), ("q_s", 11), ("q_p", 11), ("q_c", 7), ("q_y", 7), ("fmi", 3)],
+)
+def test_images_below_the_window_are_refused(name, smallest):
+    getattr(fn, name)(*scene(smallest))
+    with pytest.raises(UserError, match=f"at least {smallest}x{smallest} pixels"):
+        getattr(fn, name)(*(image[..., :-1] for image in scene(smallest)))
+
+
+def test_what_is_not_a_batch_of_images_is_refused():
+    image = torch.rand(2, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"`source_a` must have shape \(B, 1 or 3, H, W\)"):
+        fn.mi(image, image[:, 0], image)
+    with pytest.raises(ValueError, match="of one size"):
+        fn.mi(image, image[..., :4], image)
+    with pytest.raises(ValueError, match=r"floating point in \[0, 1\], but got torch.uint8"):
+        fn.mi((image * 255).byte(), image, image)
+    with pytest.raises(ValueError, match="values go from"):
+        fn.mi(image * 255, image, image)
+    with pytest.raises(ValueError, match="values go from nan"):
+        fn.mi(image * float("nan"), image, image)
+
+
+def test_options_are_checked():
+    images = scene(64)
+    for call in (
+        lambda: fn.vif(*images, reduction="max"),
+        lambda: fn.fmi(*images, features="edge"),
+        lambda: fn.ms_ssim(*scene(176), border="zero"),
+        lambda: fn.q_te(*images, marginals="none"),
+    ):
+        with pytest.raises(ValueError, match=r"must be .* but got"):
+            call()
+
+
+def test_textbook_marginals_give_the_smaller_tsallis_value(shared):
+    from .conftest import read
+
+    # the two examples of the definitions: 0.605 against 0.155, 0.350 against 0.203
+    for folder, image, published, textbook in (("IFCNN", "37", 0.605, 0.155), ("U2Fusion", "05", 0.350, 0.203)):
+        images = [read(shared / f / f"{image}.png") for f in (f"published/TNO/{folder}", "data/TNO/ir", "data/TNO/vi")]
+        assert fn.q_te(*images).item() == pytest.approx(published, abs=2e-3)
+        assert fn.q_te(*images, marginals="textbook").item() == pytest.approx(textbook, abs=2e-3)
+
+
+def test_restoration_scores_against_the_clean_image():
+    clean = scene(32)[0]
+    assert fn.psnr_to(clean + 0.1, clean).item() == pytest.approx(20)
+    assert fn.psnr_to(clean, clean).item() == float("inf")
+    assert fn.ssim_to(clean, clean).item() == pytest.approx(1)
+    noisy = clean + 0.05 * torch.randn_like(clean)
+    assert fn.ssim_to(noisy, clean).item() == pytest.approx(fn.ssim(noisy, clean, clean).item() / 2, rel=1e-6)
+    with pytest.raises(ValueError, match="must have one shape"):
+        fn.ssim_to(clean, clean[..., :8])
