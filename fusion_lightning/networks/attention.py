@@ -46,8 +46,7 @@ class ChannelAttention(nn.Module):
 
     def _norms(self, tokens: Tensor) -> Tensor:
         """Length of every channel over tokens (B, N, heads·D) as (B, heads, D), float32, kept away from 0."""
-        norms = torch.linalg.vector_norm(tokens, dim=1, dtype=torch.float32).clamp_min(1e-6)
-        return norms.unflatten(1, (self.heads, -1))
+        return (tokens.square().sum(dim=1, dtype=torch.float32) + 1e-12).sqrt().unflatten(1, (self.heads, -1))
 
 
 class SpatialAttention(nn.Module):
@@ -109,7 +108,7 @@ class WindowAttention(nn.Module):
         key, value = (
             split_heads(self._windows(to(features), self.overlap), self.heads) for to in (self.to_key, self.to_value)
         )
-        bias = self.bias[:, self.displacement].to(query.dtype)
+        bias = self.bias[None, :, self.displacement].to(query.dtype)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         rows, columns = -(-height // self.window), -(-width // self.window)
         windows = merge_heads(attended).unflatten(1, (self.window, self.window)).unflatten(0, (batch, rows, columns))

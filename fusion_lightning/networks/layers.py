@@ -63,10 +63,10 @@ def channel_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
     """Products of channels summed over tokens, leftᵀ·right per head; twice (B, N, heads·D) to (B, heads, D, D).
 
     Forms the products across heads too and picks the heads' blocks: one large product costs less than copying the
-    tokens apart.
+    tokens apart. Image by image, because the batched product in bfloat16 copies its transposed argument (5× slower).
     """
-    products = (left.transpose(1, 2) @ right).unflatten(2, (heads, -1)).unflatten(1, (heads, -1))
-    return products.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    products = torch.stack([x.t() @ y for x, y in zip(left, right, strict=True)])
+    return products.unflatten(2, (heads, -1)).unflatten(1, (heads, -1)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
 
 
 def mix_channels(tokens: Tensor, mixing: Tensor, project: nn.Conv2d) -> Tensor:

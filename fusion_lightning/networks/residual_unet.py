@@ -1,6 +1,8 @@
 """The restoration network of CLED-Fusion's first stage: a U-Net that sees what a degradation added to an image."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal
 
@@ -102,6 +104,25 @@ class ResidualUNet(nn.Module):
         features = self.final(torch.cat((features, stem), dim=1), time)
         return self.head(features)[..., :height, :width]
 
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Standardise the filters once for all forward passes inside: for sampling, where weights do not change.
+
+        A `with` block instead of a cache, because nothing tells a cache that weights were swapped beneath it.
+        """
+        convolutions = [module for module in self.modules() if isinstance(module, StandardizedConv2d)]
+        try:
+            with torch.no_grad():
+                for convolution in convolutions:
+                    device = convolution.weight.device.type
+                    half = torch.is_autocast_enabled(device)
+                    dtype = torch.get_autocast_dtype(device) if half else convolution.weight.dtype
+                    convolution.fixed = convolution.standardized().to(dtype)
+            yield
+        finally:
+            for convolution in convolutions:
+                convolution.fixed = None
+
 
 class TimeEmbedding(nn.Module):
     """Sinusoids of the time, then a small perceptron; (B,) to (B, out_channels)."""
@@ -127,10 +148,17 @@ class StandardizedConv2d(nn.Conv2d):
     Normalising the flattened filters is a layer normalisation, so one fused kernel does it and its gradient.
     """
 
+    fixed: Tensor | None = None
+    """The filters as `ResidualUNet.fixed_weights` prepared them, while it is in force."""
+
+    def standardized(self) -> Tensor:
+        """The filters with zero mean and unit variance."""
+        rows = self.weight.permute(0, 2, 3, 1)  # the memory order of channels-last weights: no copy
+        return F.layer_norm(rows, rows.shape[1:], eps=1e-5).permute(0, 3, 1, 2)
+
     def forward(self, features: Tensor) -> Tensor:
         """Convolve features (B, C, H, W)."""
-        rows = self.weight.permute(0, 2, 3, 1)  # the memory order of channels-last weights: no copy
-        weight = F.layer_norm(rows, rows.shape[1:], eps=1e-5).permute(0, 3, 1, 2)
+        weight = self.standardized() if self.fixed is None else self.fixed
         return self._conv_forward(features, weight, self.bias)
 
 

@@ -84,6 +84,20 @@ def test_the_layout_does_not_change_the_answer() -> None:
     torch.testing.assert_close(contiguous, channels_last, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_fixed_weights_change_nothing_and_end_with_their_block(half: bool) -> None:
+    network = _woken().eval()
+    state, degraded = torch.randn(2, 1, 3, 16, 24)
+    time = torch.tensor([3.0])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        expected = network(state, degraded, time)
+        with network.fixed_weights():
+            assert torch.equal(network(state, degraded, time), expected)
+        for weight in network.parameters():
+            weight.data.add_(0.01 * torch.randn_like(weight))
+        assert not torch.equal(network(state, degraded, time), expected)
+
+
 def test_features_stay_channels_last() -> None:
     network, layouts = _woken(), []
     for module in network.modules():
