@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
@@ -25,7 +26,12 @@ from fusion_lightning.runs import RunFolder, make_loggers
 def run_trainer_command(args: Sequence[str]) -> None:
     """Run ``fit``, ``validate``, ``test`` or ``predict`` with the arguments that follow it."""
     _quieten()
-    FusionCLI(resolve_config_names(args))
+    finished = False
+    try:
+        FusionCLI(resolve_config_names(args))
+        finished = True
+    finally:
+        _finish_record(failed=not finished)
 
 
 def run_other_command(args: Sequence[str]) -> None:
@@ -165,15 +171,9 @@ class FusionCLI(LightningCLI):
             checkpoint=config.get("ckpt_path"),
         )
 
-    def after_instantiate_classes(self) -> None:
-        """Refuse to score a learned method without its checkpoint."""
-        config = self.config[self.subcommand]
-        learned = any(parameter.requires_grad for parameter in self.model.parameters())
-        if self.subcommand != "fit" and learned and config.get("ckpt_path") is None:
-            raise UserError(f"`{self.subcommand}` needs --ckpt_path: {_class_name(config)} has to be trained first")
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Point the callbacks at the run's folder and add the loggers, unless the user chose some."""
+        self._check_before_anything_is_written()
         config = self._get(self.config_init, "trainer")
         if self.subcommand != "fit":
             # averaging weights is done when training is; the checkpoint holds the averaged ones
@@ -189,6 +189,13 @@ class FusionCLI(LightningCLI):
         written: list[Callback] = [ScoreTable(str(self.run.path)), PredictionWriter(str(self.run.predictions))]
         self.trainer_defaults["callbacks"] = written
         return super().instantiate_trainer(**kwargs)
+
+    def _check_before_anything_is_written(self) -> None:
+        config = self.config[self.subcommand]
+        learned = any(parameter.requires_grad for parameter in self.model.parameters())
+        if self.subcommand != "fit" and learned and config.get("ckpt_path") is None:
+            raise UserError(f"`{self.subcommand}` needs --ckpt_path: {_class_name(config)} has to be trained first")
+        self.datamodule.setup(self.subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
@@ -213,3 +220,22 @@ def _quieten() -> None:
         lambda record: not any(word in record.getMessage() for word in ("litlogger", "GPU available", "TPU"))
     )
     os.environ.setdefault("WANDB_SILENT", "true")
+    for message in (
+        ".*LeafSpec.*",  # between torch and Lightning
+        ".*bf16-mixed is not supported by the model summary.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",  # we leave weight averaging out on purpose
+        ".*exists and is not empty.*",  # a resumed run goes on in its own folder
+        ".*does not have many workers.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings(
+        "ignore", category=DeprecationWarning, module="lightning.*|fusion_lightning.*|jsonargparse.*"
+    )
+
+
+def _finish_record(failed: bool) -> None:
+    """Close the W&B run, so that its file is complete and the next run in this process has its own."""
+    if "wandb" in sys.modules:
+        wandb = sys.modules["wandb"]
+        if wandb.run is not None:
+            wandb.finish(exit_code=int(failed))

@@ -71,7 +71,6 @@ def make_loggers(run: RunFolder, verb: str) -> list[Logger]:
     """Weights & Biases, offline by itself when nobody is logged in, and a CSV of the same scalars beside it."""
     from wandb import Settings  # slow to import, and only needed once a run starts
 
-    run.path.mkdir(parents=True, exist_ok=True)
     offline = not _logged_in()
     if offline and os.environ.get("WANDB_MODE") is None:
         rank_zero_info(f"W&B: not logged in, so this run is recorded offline in {run.path / 'wandb'}")

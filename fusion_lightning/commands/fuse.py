@@ -13,6 +13,9 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.methods import Controls, FusionMethod, load_method
 from fusion_lightning.pictures import contact_sheet, write_image
 
+_PARTS = ("", "restored_a", "restored_b", "trajectory")
+"""Folders of results under the output folder; the fusion itself lies at its top."""
+
 
 def fuse(
     checkpoint: str,
@@ -54,9 +57,9 @@ def fuse(
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {output} is a file: give a folder")
-    taken = [name for name in pairs if (folder / f"{name}.png").exists()]
+    taken = [path for part in _PARTS for name in pairs if (path := folder / part / f"{name}.png").exists()]
     if taken and not overwrite:
-        raise UserError(f"{folder / taken[0]}.png is already there: choose another --output, or add --overwrite true")
+        raise UserError(f"{taken[0]} is already there: choose another --output, or add --overwrite")
     method = load_method(checkpoint).eval().to(_device(device)).to(memory_format=torch.channels_last)
     explain = getattr(method, "explain", None)
     if trajectory and explain is None:
