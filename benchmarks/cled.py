@@ -85,7 +85,7 @@ def build(network: str, options: argparse.Namespace, variant: Variant) -> dict[s
         (predict().float() - a).abs().mean().backward()
         optimizer.step()
 
-    tasks = {"forward": forward, "training step": training_step}
+    tasks: dict[str, Callable[[], object]] = {"forward": forward, "training step": training_step}
     if isinstance(module, ResidualUNet):
         tasks["three steps"] = partial(three_steps, module, forward)
     return tasks
