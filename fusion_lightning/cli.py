@@ -133,9 +133,11 @@ class FusionCLI(LightningCLI):
             "--run_id", type=str | None, default=None, help="name of the run; default: the time it starts"
         )
         parser.add_argument("--log_dir", type=str, default="logs", help="where experiments go")
+        # two, because one with a monitor saves nothing before the first validation: a lost run would be lost whole
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.filename": "step{step}"})
-        parser.set_defaults({"checkpoint.auto_insert_metric_name": False})
+        parser.add_lightning_class_args(ModelCheckpoint, "best")
+        parser.set_defaults({"checkpoint.filename": "last", "checkpoint.enable_version_counter": False})
+        parser.set_defaults({"best.filename": "best", "best.enable_version_counter": False})
         parser.add_lightning_class_args(Previews, "previews")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -178,7 +180,10 @@ class FusionCLI(LightningCLI):
         if self.subcommand != "fit":
             # averaging weights is done when training is; the checkpoint holds the averaged ones
             config.callbacks = [one for one in config.callbacks or [] if not isinstance(one, WeightAveraging)]
-        self._get(self.config_init, "checkpoint").dirpath = str(self.run.checkpoints)
+        for name in ("checkpoint", "best"):
+            self._get(self.config_init, name).dirpath = str(self.run.checkpoints)
+        best = self._get(self.config_init, "best")
+        best.save_top_k = 0 if best.monitor is None else best.save_top_k
         self._get(self.config_init, "previews").folder = str(self.run.pictures)
         self.save_config_kwargs = {"folder": str(self.run.path), "save_to_log_dir": False}
         chosen = config.get("logger") not in (None, True)
