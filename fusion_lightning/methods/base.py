@@ -75,7 +75,8 @@ class FusionMethod(LightningModule):
 
     Validation and test score what `fuse` returns: the fusion with the fusion metrics, the restored sources by PSNR and
     SSIM against the clean ones. Keys are ``<stage>/<metric>``, restored sources ``<stage>/PSNR_a`` and so on, the
-    delivered ones ``<stage>/PSNR_a_in`` to compare with, and ``<stage>/PSNR_restored`` is the mean over both sources.
+    delivered ones ``<stage>/PSNR_a_in`` to compare with, and ``<stage>/PSNR_restored`` is the mean over both. They
+    count the sources that something was done to.
 
     Args:
         optimizer: Makes the optimizer from the trainable parameters.
@@ -166,30 +167,36 @@ class FusionMethod(LightningModule):
         ]
         metrics = cast(Mapping[str, FusionMetric], self.scores[stage])
 
-        def record(key: str, values: Tensor) -> None:
-            metrics[key].accumulate(values, batch["name"])
+        def record(key: str, values: Tensor, scored: Sequence[int] = range(len(rows))) -> None:
+            metrics[key].accumulate(values, [batch["name"][index] for index in scored])
             self.log(f"{stage}/{key}", metrics[key], on_step=False, on_epoch=True, batch_size=len(rows))
-            for row, value in zip(rows, values.tolist(), strict=True):
-                row["scores"][key] = value
+            for index, value in zip(scored, values.tolist(), strict=True):
+                rows[index]["scores"][key] = value
 
         if "fused" in output:
             kind = "clean" if self.score_against == "clean" else "source"
             references = same_size(batch[f"{kind}_a"], batch[f"{kind}_b"])  # type: ignore[literal-required]
             for key in self.fusion_scores:
                 record(key, metrics[key].per_image(output["fused"], *references))
-        restored_psnr = []
         for side in ("a", "b"):
             if f"restored_{side}" not in output:
                 continue
             restored: Tensor = output[f"restored_{side}"]  # type: ignore[literal-required]
             clean: Tensor = batch[f"clean_{side}"]  # type: ignore[literal-required]
             delivered = same_size(batch[f"source_{side}"], clean)[0]  # type: ignore[literal-required]
+            # where nothing went wrong there is nothing to restore, and the PSNR of what was delivered is infinite
+            degraded = (delivered != clean).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
             for name, score in (("PSNR", psnr_to), ("SSIM", ssim_to)):
-                record(f"{name}_{side}_in", score(delivered, clean))
-                record(f"{name}_{side}", score(restored, clean))
-            restored_psnr.append(psnr_to(restored, clean))
-        if restored_psnr:
-            record("PSNR_restored", torch.stack(restored_psnr).mean(dim=0))
+                # a score of no image is still logged: under DDP every rank has to log the same keys
+                before, after = (
+                    score(image[degraded], clean[degraded]) if degraded else clean.new_zeros(0)
+                    for image in (delivered, restored)
+                )
+                record(f"{name}_{side}_in", before, degraded)
+                record(f"{name}_{side}", after, degraded)
+                if name == "PSNR":
+                    metrics["PSNR_restored"].accumulate(after)
+                    self.log(f"{stage}/PSNR_restored", metrics["PSNR_restored"], on_step=False, batch_size=len(rows))
         return StepOutput(output=output, rows=rows)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
