@@ -21,7 +21,7 @@ from fusion_lightning.methods.base import (
     load_method,
     same_size,
 )
-from fusion_lightning.methods.restorer import Modality, Objective, Restorer, generators_for
+from fusion_lightning.methods.restorer import Modality, Objective, Restorer, Times, generators_for
 from fusion_lightning.networks.degrade_fusion import DegradeFusion
 from fusion_lightning.networks.residual_unet import UNetSize
 
@@ -97,6 +97,7 @@ class CLEDStage1(_CLED):
         objective: ``residual``, the L1 of (15), or ``residual_and_noise``, two networks and L2 as in (8)(9).
         shared_prior: Whether the δ̄ term draws every degradation to one distribution.
         shared_network: One network for both modalities, or one each.
+        times: Train at ``all`` T times, or only at the S ``sampled`` ones, for short trainings.
         seed: Seed of the times and the noise drawn in training.
         optimizer: Makes the optimizer from the parameters.
         scheduler: Makes the learning-rate scheduler from the optimizer.
@@ -114,6 +115,7 @@ class CLEDStage1(_CLED):
         objective: Objective = "residual",
         shared_prior: bool = True,
         shared_network: bool = True,
+        times: Times = "all",
         seed: int = 0,
         optimizer: OptimizerCallable = adam,
         scheduler: LRSchedulerCallable | None = None,
@@ -123,7 +125,7 @@ class CLEDStage1(_CLED):
         super().__init__(optimizer, scheduler, metrics, score_against)
         self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
         self.seed = seed
-        self.restorer_arguments = {
+        self.restorer_arguments: dict[str, Any] = {
             "size": size,
             "timesteps": timesteps,
             "sampling_steps": sampling_steps,
@@ -132,10 +134,9 @@ class CLEDStage1(_CLED):
             "objective": objective,
             "shared_prior": shared_prior,
             "shared_network": shared_network,
+            "times": times,
         }
-        self.restorer = Restorer(
-            size, timesteps, sampling_steps, sampler, start_noise, objective, shared_prior, shared_network
-        )
+        self.restorer = Restorer(**self.restorer_arguments)
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
         """Loss (15) on both sources at random times."""

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +16,7 @@ from fusion_lightning.losses.functional import residual_loss
 from fusion_lightning.networks.residual_unet import ResidualUNet, UNetSize
 
 Objective = Literal["residual", "residual_and_noise"]
+Times = Literal["all", "sampled"]
 Modality = Literal["a", "b"]
 
 
@@ -33,6 +35,8 @@ class Restorer(nn.Module):
         objective: ``residual`` (15), or ``residual_and_noise`` (8)(9), which adds a second network.
         shared_prior: Whether every degradation ends near the same distribution (the δ̄ term).
         shared_network: One network for both modalities, or one each.
+        times: Train at ``all`` T times, as the paper does, or only at the S ``sampled`` ones, which a short training
+            cannot afford to miss.
 
     Raises:
         UserError: If an argument is out of its range.
@@ -48,12 +52,16 @@ class Restorer(nn.Module):
         objective: Objective = "residual",
         shared_prior: bool = True,
         shared_network: bool = True,
+        times: Times = "all",
     ) -> None:
         super().__init__()
         if objective not in get_args(Objective):
             raise UserError(f"`objective` must be one of {', '.join(get_args(Objective))}, but got {objective!r}")
+        if times not in get_args(Times):
+            raise UserError(f"`times` must be one of {', '.join(get_args(Times))}, but got {times!r}")
         self.schedule = ResidualSchedule(timesteps, shared_prior)
-        self.schedule.sampling_times(sampling_steps)
+        visited = self.schedule.sampling_times(sampling_steps)
+        self.training_times = torch.tensor(visited if times == "sampled" else range(timesteps))
         self.sampling_steps = sampling_steps
         self.sampler: Sampler = sampler
         self.start_noise = start_noise
@@ -91,8 +99,8 @@ class Restorer(nn.Module):
             (B, 1 or 3, H, W) in [−1, 1] with its gradient.
         """
         degraded_rgb, clean_rgb = _to_diffusion(degraded), _to_diffusion(clean)
-        t = torch.cat([torch.randint(self.schedule.steps, (1,), generator=one) for one in generators])
-        t = t.to(degraded.device)
+        drawn = torch.cat([torch.randint(len(self.training_times), (1,), generator=one) for one in generators])
+        t = self.training_times[drawn].to(degraded.device)
         noise = draw_noise(degraded_rgb, generators)
         state = diffuse(self.schedule, clean_rgb, degraded_rgb, noise, t)
         residual = self.predict_residual(modality, state, degraded_rgb, t).float()
@@ -114,8 +122,11 @@ class Restorer(nn.Module):
     ) -> list[SamplingStep]:
         """Every reverse step of restoring images (B, 1 or 3, H, W) in [0, 1]; the steps' tensors span [−1, 1]."""
         two = self.noise_networks is not None
-        return list(
-            sample(
+        with ExitStack() as stack:
+            for group in (self.residual_networks, self.noise_networks):
+                if group is not None:
+                    stack.enter_context(self._of(group, modality).fixed_weights())
+            steps = sample(
                 self.schedule,
                 lambda state, image, t: self.predict_residual(modality, state, image, t),
                 _to_diffusion(degraded),
@@ -125,11 +136,13 @@ class Restorer(nn.Module):
                 start_noise=self.start_noise,
                 generator=generators,
             )
-        )
+            return list(steps)
 
     @staticmethod
-    def _of(networks: nn.ModuleDict, modality: Modality) -> nn.Module:
-        return networks[modality if modality in networks else "shared"]
+    def _of(networks: nn.ModuleDict, modality: Modality) -> ResidualUNet:
+        network = networks[modality if modality in networks else "shared"]
+        assert isinstance(network, ResidualUNet)
+        return network
 
 
 def generators_for(names: Sequence[str], *keys: object) -> list[torch.Generator]:
