@@ -25,7 +25,7 @@ def fmi(
     A window, read column by column and scaled to sum 1, counts as a distribution over its 9 positions; the joint
     distribution of two windows is the mixture of independence and the Fréchet bound that has their correlation. The
     value is 2 I / (H_X + H_F), 1 for equal windows. Not symmetric: the toolbox compares the second source with a
-    rescaled copy of the fused window. Computed in float64.
+    rescaled copy of the fused window.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 3x3 pixels.
@@ -39,12 +39,12 @@ def fmi(
     """
     if features not in ("none", "gradient", "dct"):
         raise ValueError(f"`features` must be 'none', 'gradient' or 'dct', but got {features!r}")
-    images = [image.double() for image in (fused, source_a, source_b)]
+    images = [image.detach() for image in (fused, source_a, source_b)]
     if features == "gradient":
         images = [torch.gradient(image, dim=2)[0] for image in images]
     elif features == "dct":
         rows, columns = (_dct_matrix(size).to(fused.device) for size in fused.shape[1:])
-        images = [rows @ image @ columns.T for image in images]
+        images = [(rows @ image.double() @ columns.T).to(fused.dtype) for image in images]
     batch, height, width = fused.shape
     total = torch.zeros(batch, dtype=torch.float64, device=fused.device)
     for strip in strips(images, 2, _STRIP):
@@ -55,7 +55,7 @@ def fmi(
         for source, same in ((_rescale(a), same_a), (_rescale(b), same_b)):
             # two constant windows have equal distributions, whatever their levels
             same = same | (source.amin(0) == 1) & (scaled.amin(0) == 1)
-            total = total + _shared(source, scaled).masked_fill(same, 1).sum((1, 2))
+            total = total + _shared(source, scaled).masked_fill(same, 1).sum((1, 2), dtype=torch.float64)
     return total / (2 * (height - 2) * (width - 2))
 
 
@@ -79,7 +79,7 @@ def _shared(x: Tensor, f: Tensor) -> Tensor:
     spread_x, spread_f = ((position**2 * p).sum(0) - (position * p).sum(0).square() for p in (x, f))
     centred_x, centred_f = x - 1 / 9, f - 1 / 9
     power = centred_x.square().sum(0) * centred_f.square().sum(0)
-    correlation = (centred_x * centred_f).sum(0) / power.clamp(min=1e-300).sqrt()
+    correlation = (centred_x * centred_f).sum(0) / power.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
     # The bounds on the joint distribution function are min(F, X) for a positive correlation and max(F + X - 1, 0) =
     # X - min(1 - F, X) for a negative one: both come from M = min(G, X) with G = F or 1 - F.
     falling = correlation < 0
@@ -96,10 +96,10 @@ def _shared(x: Tensor, f: Tensor) -> Tensor:
     above = torch.where(falling, total_x, 0)
     for row, share in zip(level, f, strict=True):
         below = torch.minimum(row, total_x)
-        step = below - above
+        step = above.neg_().add_(below).mul_(bounded)
         probability = independent * share
-        probability += bounded * step
-        probability[1:] -= bounded * step[:-1]
+        probability += step
+        probability[1:] -= step[:-1]
         joint += _entropy(probability)
         above = below
     separate = _entropy(x) + _entropy(f)
@@ -108,8 +108,9 @@ def _shared(x: Tensor, f: Tensor) -> Tensor:
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    """-sum p log |p| over the first axis; log(|p| + tiny) is vectorised where xlogy and entr are not."""
-    return -(shares * shares.abs().add_(1e-300).log_()).sum(0)
+    """-sum p log |p| over the first axis; the tiny number makes 0 log 0 = 0."""
+    logarithm = torch.addcmul(shares.new_tensor(torch.finfo(shares.dtype).tiny), shares, shares).log_()
+    return logarithm.mul_(shares).sum(0).mul_(-0.5)
 
 
 def _dct_matrix(size: int) -> Tensor:

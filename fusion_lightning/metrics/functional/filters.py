@@ -104,8 +104,8 @@ def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:
 
     Sums of shifted slices, so that integer levels give exact integers in float32 too.
     """
-    smooth_y = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
-    smooth_x = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
+    smooth_y = torch.add(padded[:, :-2] + padded[:, 2:], padded[:, 1:-1], alpha=2)
+    smooth_x = torch.add(padded[..., :-2] + padded[..., 2:], padded[..., 1:-1], alpha=2)
     return smooth_y[..., 2:] - smooth_y[..., :-2], smooth_x[:, 2:] - smooth_x[:, :-2]
 
 

@@ -72,9 +72,11 @@ def _congruency_of_one(image: Tensor) -> Tensor:
     spectrum = torch.fft.fft2(image)
     energies = amplitudes = cos2 = sin2 = cross = torch.zeros_like(image)
     for orientation in range(_ORIENTATIONS):
-        response = torch.fft.ifft2(spectrum * bank.angular[orientation] * bank.radial)
-        even, odd = response.real, response.imag
-        amplitude = response.abs()
+        # real times complex would first make the real factor complex
+        turned = (part * bank.angular[orientation] * bank.radial for part in (spectrum.real, spectrum.imag))
+        response = torch.fft.ifft2(torch.complex(*turned))
+        even, odd = response.real.contiguous(), response.imag.contiguous()
+        amplitude = (even * even).addcmul_(odd, odd).sqrt_()
         amplitude_sum = amplitude.sum(0)
         sum_even, sum_odd = even.sum(0), odd.sum(0)
         length = (sum_even * sum_even + sum_odd * sum_odd).sqrt() + _EPS
