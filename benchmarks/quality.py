@@ -2,8 +2,8 @@
 
     python benchmarks/quality.py --checkpoint CKPT --data roadscene.yaml --root DIR
 
-Prints two markdown tables: PSNR of the restored sources against the clean ones beside that of the delivered sources, and
-the fusion metrics against the clean sources.
+Prints two markdown tables: PSNR of the restored sources against the clean ones beside that of the delivered sources,
+and the fusion metrics against the clean sources.
 """
 
 import argparse

@@ -16,14 +16,14 @@ from fusion_lightning.main import main
 from fusion_lightning.pictures import contact_sheet, write_image
 
 _SHOWN = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
-_PAIRS = 5
+_SCENARIOS = ("low_light", "noise", "haze", "stripes")
 
 
 def demo(output: str = "logs/demo", seed: int = 0) -> None:
     """Train CLED-Fusion's two stages on built-in scenes, test, fuse, and show a table and a contact sheet.
 
     Args:
-        output: Folder for everything the demo makes; it must not exist yet or be an earlier demo's.
+        output: Folder for everything the demo makes; what an earlier demo left there stays.
         seed: Seed of the scenes and of training.
 
     Raises:
@@ -44,7 +44,10 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
         if main(shlex.split(command)) != 0:
             raise UserError(f"the demo stopped at `{step}`: its error is above")
 
-    run("1 · learn to restore", f"fit --config cled_stage1.yaml {common} --experiment demo_stage1 --run_id {run_id}")
+    run(
+        "1 · learn to restore",
+        f"fit --config cled_stage1.yaml {common} --config one_step.yaml --experiment demo_stage1 --run_id {run_id}",
+    )
     run(
         "2 · learn to fuse",
         f"fit --config cled_stage2.yaml {common} --experiment demo_stage2 --run_id {run_id} "
@@ -56,7 +59,7 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
             f"3 · test the {rule} of the sources",
             f"test --config {rule}.yaml {common} --experiment demo_{rule} --run_id {run_id} --trainer.logger false",
         )
-    pairs = folder / "pairs"
+    pairs = folder / "pairs" / run_id
     _write_pairs(pairs, seed)
     fused = folder / "fused" / run_id
     run(
@@ -70,12 +73,10 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
 
 
 def _write_pairs(folder: Path, seed: int) -> None:
-    """A degraded pair of every scenario as files, as a user would have them."""
-    data = FusionData(
-        scenarios=["low_light", "noise", "haze", "blur", "stripes"], batch_size=1, num_workers=0, seed=seed
-    )
+    """A degraded pair of every scenario as files, as a user has them."""
+    data = FusionData(scenarios=list(_SCENARIOS), batch_size=1, num_workers=0, seed=seed)
     data.setup("test")
-    for index, batch in zip(range(_PAIRS), data.test_dataloader(), strict=False):
+    for index, batch in zip(range(len(_SCENARIOS)), data.test_dataloader(), strict=False):
         name = f"{index}-{batch['degradation'][0]['scenario']}.png"
         write_image(folder / "a" / name, to_image(batch["source_a"][0]))
         write_image(folder / "b" / name, to_image(batch["source_b"][0]))
@@ -97,7 +98,7 @@ def _table(runs: dict[str, Path]) -> Table:
         ]
         cells = (f"[bold]{v:.3f}[/]" if v == b else f"{v:.3f}" for v, b in zip(values, best, strict=True))
         table.add_row(name, *cells)
-    table.caption = "test scenes under low light, noise, haze, blur and stripes, scored against the clean sources"
+    table.caption = "test scenes under low light, noise, haze and stripes, scored against the clean sources"
     return table
 
 

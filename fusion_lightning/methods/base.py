@@ -161,6 +161,11 @@ class FusionMethod(LightningModule):
 
     def _score(self, stage: str, batch: FusionBatch) -> StepOutput:
         output = self.fuse(batch)
+        # mixed precision is for networks: a metric in bfloat16 is a wrong number
+        with torch.autocast(self.device.type, enabled=False):
+            return StepOutput(output=output, rows=self._rows(stage, batch, output))
+
+    def _rows(self, stage: str, batch: FusionBatch, output: FusionOutput) -> list[ScoreRow]:
         rows = [
             ScoreRow(name=name, scenario=degradation["scenario"], scores={})
             for name, degradation in zip(batch["name"], batch["degradation"], strict=True)
@@ -197,7 +202,7 @@ class FusionMethod(LightningModule):
                 if name == "PSNR":
                     metrics["PSNR_restored"].accumulate(after)
                     self.log(f"{stage}/PSNR_restored", metrics["PSNR_restored"], on_step=False, batch_size=len(rows))
-        return StepOutput(output=output, rows=rows)
+        return rows
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which class the checkpoint belongs to."""

@@ -104,3 +104,12 @@ def test_weights_are_channels_last_and_frozen_ones_are_not_optimized() -> None:
     method.restorer.residual_networks["shared"].head.requires_grad_(True)
     (group,) = method.configure_optimizers().param_groups
     assert len(group["params"]) == 2
+
+
+def test_scores_do_not_feel_mixed_precision(batch: FusionBatch) -> None:
+    method = Average()
+    method.log = lambda *args, **kwargs: None
+    full = [row["scores"] for row in method.test_step(batch, 0)["rows"]]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = [row["scores"] for row in method.test_step(batch, 0)["rows"]]
+    assert full == mixed
