@@ -1,0 +1,84 @@
+"""What travels in the wheel, and that every file of the project has its place."""
+
+import configparser
+import itertools
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def _setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_every_package_is_listed() -> None:
+    listed = set(_setup()["options"]["packages"].split())
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "fusion_lightning").rglob("__init__.py")}
+    assert listed == found | {"fusion_lightning.configs"}
+
+
+def test_every_bound_has_its_reason_above_it() -> None:
+    lines = (
+        (ROOT / "setup.cfg")
+        .read_text()
+        .split("install_requires =\n")[1]
+        .split("[options.extras_require]")[0]
+        .splitlines()
+    )
+    for above, line in itertools.pairwise(lines):
+        if line.strip() and not line.strip().startswith("#"):
+            assert above.strip().startswith("#"), line
+
+
+def test_constraints_satisfy_the_requirements_by_exact_versions() -> None:
+    pinned = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(line.count("==") == 1 for line in pinned)
+    assert "torch==2.13.0" in pinned
+
+
+def test_help_of_the_makefile_lists_its_targets() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = ["help", "install", "demo", "test", "test-all", "lint", "types", "bench", "notebooks", "clean"]
+    assert {line.split()[0] for line in shown.splitlines()} >= set(targets)
+
+
+def test_every_configuration_is_valid_yaml_with_a_line_that_says_what_it_is() -> None:
+    for path in (ROOT / "configs").rglob("*.yaml"):
+        text = path.read_text()
+        assert text.startswith("# "), path
+        assert isinstance(yaml.safe_load(text), dict), path
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_configurations_from_any_folder(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    for path in (ROOT / "configs").rglob("*.yaml"):
+        assert (tmp_path / "site" / "fusion_lightning" / "configs" / path.relative_to(ROOT / "configs")).is_file()
+    command = [
+        sys.executable,
+        "-m",
+        "fusion_lightning",
+        "fit",
+        "--config",
+        "cled_stage1.yaml",
+        "--config",
+        "smoke.yaml",
+    ]
+    command += ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "WANDB_MODE": "disabled"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "logs" / "cled_stage1").is_dir()
