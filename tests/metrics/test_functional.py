@@ -158,3 +158,17 @@ def test_restoration_scores_against_the_clean_image():
     assert fn.ssim_to(noisy, clean).item() == pytest.approx(fn.ssim(noisy, clean, clean).item() / 2, rel=1e-6)
     with pytest.raises(ValueError, match="must have one shape"):
         fn.ssim_to(clean, clean[..., :8])
+
+
+@pytest.mark.parametrize("name", ["vif", "ssim", "ms_ssim", "q_p"])
+def test_scoring_in_inference_mode_leaves_gradients_possible_afterwards(name: str) -> None:
+    score = getattr(fn, name)
+    # a size that no other test has, so that its filters are made here
+    images = [torch.rand(1, 1, 181, 187, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    with torch.inference_mode():
+        expected = score(*images)
+    value = score(images[0].requires_grad_(), *images[1:])
+    torch.testing.assert_close(value.detach(), expected)
+    if value.requires_grad:
+        value.sum().backward()
+        assert images[0].grad is not None

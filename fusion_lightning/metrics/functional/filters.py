@@ -25,6 +25,7 @@ def gaussian(size: int, sigma: float) -> Taps:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # a validation may be the first to ask, and a loss the next
 def _band(taps: Taps, rows: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     band = torch.zeros(rows, (rows - 1) * stride + len(taps), dtype=dtype)
     for row in range(rows):

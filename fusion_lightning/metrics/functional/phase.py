@@ -112,6 +112,7 @@ def _median(values: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=2)
+@torch.inference_mode(mode=False)  # a validation may be the first to ask, and a loss the next
 def _filters(height: int, width: int, dtype: torch.dtype, device: torch.device) -> _Bank:
     """The filters of an image size; kept, because the images of a set mostly share theirs."""
     y, x = _grid(height)[:, None], _grid(width)
