@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,18 @@ _BLOCK, _HEADER, _FILE_HEADER = 32768, 7, 7
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
-def records(run_folder: Path) -> Iterator[Any]:
-    """Every record of the one offline run under a run's folder."""
+def records(run_folder: Path) -> list[Any]:
+    """Every record of the one offline run under a run's folder, once W&B's own process has written the last."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = list(_read(run_folder))
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        assert time.monotonic() < deadline, "the record of the run was never finished"
+        time.sleep(0.5)
+
+
+def _read(run_folder: Path) -> Iterator[Any]:
     (path,) = run_folder.glob("wandb/offline-run-*/*.wandb")
     data, position, parts = path.read_bytes(), _FILE_HEADER, b""
     while position + _HEADER <= len(data):
@@ -28,7 +39,7 @@ def records(run_folder: Path) -> Iterator[Any]:
             else parts + data[position : position + length]
         )
         position += length
-        if kind in (_FULL, _LAST):
+        if kind in (_FULL, _LAST) and position <= len(data):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(parts)
             yield record
