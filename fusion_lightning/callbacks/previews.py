@@ -68,9 +68,7 @@ class Previews(Callback):
 
     def _collect(self, outputs: StepOutput, batch: FusionBatch) -> None:
         parts = [part for part in _PARTS if part in outputs["output"]]
-        for index in range(len(batch["name"])):
-            if len(self._rows) >= self.count:
-                return
+        for index in range(min(len(batch["name"]), self.count - len(self._rows))):
             pictures = [batch["source_a"][index], batch["source_b"][index]]
             pictures += [outputs["output"][part][index] for part in parts]  # type: ignore[literal-required]
             self._rows.append([picture.detach().float().cpu() for picture in pictures])
