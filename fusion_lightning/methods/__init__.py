@@ -10,9 +10,11 @@ from fusion_lightning.methods.base import (
     read_checkpoint,
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
+from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.simple import Average, Maximum
 
 __all__ = [
+    "IFCNN",
     "Average",
     "CLEDStage1",
     "CLEDStage2",

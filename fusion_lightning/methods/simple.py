@@ -7,13 +7,12 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from fusion_lightning.batch import FusionBatch
-from fusion_lightning.color import chroma, luma, merge
-from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam, same_size
+from fusion_lightning.methods.base import CLED_METRICS, adam
+from fusion_lightning.methods.luma import LumaFusion
 
 
-class _PixelRule(FusionMethod):
-    """A rule for two luma values; the chroma of the source that has colour is kept."""
+class _Rule(LumaFusion):
+    """A rule for the luma of two images."""
 
     rule: Callable[[Tensor, Tensor], Tensor]
 
@@ -28,24 +27,16 @@ class _PixelRule(FusionMethod):
         super().__init__(optimizer, scheduler, metrics, score_against)
         self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
 
-    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
-        """Fuse the delivered sources pixel by pixel.
-
-        Raises:
-            UserError: If controls are given: a rule has none.
-        """
-        self.check_no_controls(controls)
-        a, b = same_size(batch["source_a"], batch["source_b"])
-        fused = type(self).rule(luma(a), luma(b))
-        colored = next((source for source in (a, b) if source.shape[1] == 3), None)
-        return FusionOutput(fused=fused if colored is None else merge(fused, chroma(colored)).clamp(0, 1))
+    def fuse_luma(self, a: Tensor, b: Tensor) -> Tensor:
+        """Fuse grey images (B, 1, H, W) in [0, 1]."""
+        return type(self).rule(a, b)
 
     def configure_optimizers(self) -> Any:
         """Nothing is learned."""
         return None
 
 
-class Average(_PixelRule):
+class Average(_Rule):
     """The mean of the two sources.
 
     Args:
@@ -59,7 +50,7 @@ class Average(_PixelRule):
     rule = staticmethod(lambda a, b: (a + b) / 2)
 
 
-class Maximum(_PixelRule):
+class Maximum(_Rule):
     """The brighter of the two sources at every pixel.
 
     Args:
