@@ -1,5 +1,6 @@
 """Every shipped configuration is run: fit, test and predict."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fusion_lightning.main import main
 RULES = {"average", "maximum"}
 RUNS = sorted(path.stem for path in config_folder().glob("*.yaml"))
 OVERLAYS = sorted(
-    path.name for folder in ("trainer", "ablations") for path in (config_folder() / folder).glob("*.yaml")
+    path.name for folder in ("trainer", "ablations", "scenarios") for path in (config_folder() / folder).glob("*.yaml")
 )
 TINY = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--checkpoint.every_n_train_steps=2"]
 TINY += ["--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1", "--trainer.limit_predict_batches=1"]
@@ -55,7 +56,8 @@ def test_every_run_fits_tests_and_predicts(name: str, stage1: str, tmp_path: Pat
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_overlay_fits(overlay: str, stage1: str, tmp_path: Path) -> None:
     text = next(config_folder().rglob(overlay)).read_text()
-    name = "cled_stage2" if "to cled_stage2" in text else "cled_stage1"
+    named = re.search(r"--config to (\w+)", text)
+    name = named.group(1) if named else "cled_stage1"
     needs = [] if overlay == "one_stage.yaml" else _needs(name, stage1)
     configs = [f"--config={name}.yaml", "--config=smoke.yaml", f"--config={overlay}"]
     run("fit", *configs, *TINY, "--data.batch_size=2", "--data.quotas=null", *needs, log_dir=tmp_path)

@@ -1,11 +1,22 @@
 """Weighted sums of losses that keep their parts."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from fusion_lightning.errors import UserError
-from fusion_lightning.losses.functional import color_loss, gradient_loss, intensity_loss
+from fusion_lightning.losses.functional import (
+    both_intensities_loss,
+    color_loss,
+    gradient_loss,
+    intensity_loss,
+    structure_loss,
+)
+
+Reference = Literal["maximum", "both"]
+"""What a fusion is drawn to: the brighter and sharper source at every pixel, or both sources everywhere."""
 
 
 @dataclass(frozen=True)
@@ -44,5 +55,71 @@ class FusionCriterion:
             "gradient": gradient_loss(fused, a, b),
             "color": color_loss(fused, a, b),
         }
+        total = sum((getattr(self, name) * part for name, part in parts.items()), start=fused.new_zeros(()))
+        return total, parts
+
+
+@dataclass(frozen=True)
+class JointCriterion:
+    """DRFusion's loss: λ_int L_int + λ_struct L_struct + λ_rec L_rec, of the fusion and both restored sources.
+
+    ``maximum``, for infrared–visible: L_int = mean|f − max(a, b)| (22), L_struct = mean| |∇f| − max(|∇a|, |∇b|) | (23).
+    ``both``, for medicine (24): L_int = mean|f − a| + mean|f − b|, L_struct = 2 − SSIM(f, a) − SSIM(f, b).
+    L_rec = mean|x_a − clean_a| + mean|x_b − clean_b| (21).
+
+    Args:
+        intensity: λ_int.
+        structure: λ_struct.
+        reconstruction: λ_rec.
+        reference: ``maximum`` or ``both``.
+
+    Raises:
+        UserError: If a weight is negative, all are 0, or ``reference`` is neither.
+    """
+
+    intensity: float = 20.0
+    structure: float = 10.0
+    reconstruction: float = 10.0
+    reference: Reference = "maximum"
+
+    def __post_init__(self) -> None:
+        weights = (self.intensity, self.structure, self.reconstruction)
+        if min(weights) < 0 or not any(weights):
+            raise UserError(f"loss weights must not be negative and not all 0, but got {weights}")
+        if self.reference not in get_args(Reference):
+            raise UserError(f"`reference` must be one of {', '.join(get_args(Reference))}, but got {self.reference!r}")
+
+    def __call__(
+        self,
+        fused: Tensor,
+        restored: tuple[Tensor, Tensor],
+        clean: tuple[Tensor, Tensor],
+        targets: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compare lumas (B, 1, H, W) in about [0, 1].
+
+        Args:
+            fused: f.
+            restored: x_a and x_b.
+            clean: What they should be.
+            targets: a and b, what the fusion is compared with.
+
+        Returns:
+            The weighted sum, and its parts before weighting by name: `intensity`, `structure`, `reconstruction`.
+        """
+        if self.reference == "maximum":
+            parts = {
+                "intensity": intensity_loss(fused, *targets),
+                "structure": gradient_loss(fused, *targets, norm="l1"),
+            }
+        else:
+            parts = {
+                "intensity": both_intensities_loss(fused, *targets),
+                "structure": structure_loss(fused, *targets),
+            }
+        parts["reconstruction"] = sum(
+            (F.l1_loss(x.float(), known.float()) for x, known in zip(restored, clean, strict=True)),
+            start=fused.new_zeros(()),
+        )
         total = sum((getattr(self, name) * part for name, part in parts.items()), start=fused.new_zeros(()))
         return total, parts

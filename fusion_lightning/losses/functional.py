@@ -1,4 +1,4 @@
-"""Loss functions: CLED-Fusion's (15)–(18). Everything is computed in float32, also under mixed precision."""
+"""Loss functions: CLED-Fusion's (15)–(18), DRFusion's (21)–(24). All in float32, also under mixed precision."""
 
 from typing import Literal, get_args
 
@@ -10,6 +10,7 @@ from fusion_lightning.color import chroma, luma
 from fusion_lightning.errors import UserError
 
 ResidualNorm = Literal["l1", "l2"]
+GradientNorm = Literal["l1", "l2"]
 
 _EPSILON = 1e-6
 """Added under the root of the gradient magnitude, whose slope is infinite at zero, and flat regions are common.
@@ -33,10 +34,13 @@ def intensity_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return F.l1_loss(luma(fused.float()), torch.maximum(luma(a.float()), luma(b.float())))
 
 
-def gradient_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Gradient loss (17), mean| |∇I_f| − max(|∇I_a|, |∇I_b|) |, on the luma of images (B, 1 or 3, H, W) in [0, 1]."""
-    magnitudes = (sobel_magnitude(luma(image.float())) for image in (a, b))
-    return F.l1_loss(sobel_magnitude(luma(fused.float())), torch.maximum(*magnitudes))
+def gradient_loss(fused: Tensor, a: Tensor, b: Tensor, norm: GradientNorm = "l2") -> Tensor:
+    """Gradient loss, mean| |∇I_f| − max(|∇I_a|, |∇I_b|) |, on the luma of images (B, 1 or 3, H, W) in [0, 1].
+
+    CLED-Fusion's (17) with the length of the gradient (`l2`), DRFusion's (23) with |g_x| + |g_y| (`l1`).
+    """
+    magnitudes = (sobel_magnitude(luma(image.float()), norm) for image in (a, b))
+    return F.l1_loss(sobel_magnitude(luma(fused.float()), norm), torch.maximum(*magnitudes))
 
 
 def color_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -49,9 +53,47 @@ def color_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return F.l1_loss(chroma(fused.float()), chroma(a.float()) + chroma(b.float()) - 0.5)
 
 
-def sobel_magnitude(image: Tensor) -> Tensor:
-    """Length of the Sobel gradient of grey images (B, 1, H, W), borders repeated; a unit step edge has length 4."""
+def both_intensities_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """DRFusion's intensity loss for medicine, mean|I_f − I_a| + mean|I_f − I_b| (24), on luma as `intensity_loss`."""
+    fused = luma(fused.float())
+    return F.l1_loss(fused, luma(a.float())) + F.l1_loss(fused, luma(b.float()))
+
+
+def structure_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """DRFusion's structure loss for medicine, 2 − SSIM(I_f, I_a) − SSIM(I_f, I_b) (24), on luma as `intensity_loss`."""
+    fused = luma(fused.float())
+    return 2 - structural_similarity(fused, luma(a.float())) - structural_similarity(fused, luma(b.float()))
+
+
+def sobel_magnitude(image: Tensor, norm: GradientNorm = "l2") -> Tensor:
+    """Size of the Sobel gradient of grey images (B, 1, H, W), borders repeated; 4 at a unit step edge along an axis.
+
+    `l2` is its length, `l1` |g_x| + |g_y|.
+    """
     kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack((kernel, kernel.T))[:, None]
-    gradient = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
+    with torch.autocast(image.device.type, enabled=False):
+        gradient = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
+    if norm == "l1":
+        return gradient.abs().sum(dim=1, keepdim=True)
     return (gradient.square().sum(dim=1, keepdim=True) + _EPSILON).sqrt()
+
+
+def structural_similarity(x: Tensor, y: Tensor) -> Tensor:
+    """Mean SSIM of grey images (B, 1, H, W) in [0, 1] as published (Wang et al., 2004): 11 × 11 Gaussian window, σ 1.5.
+
+    Windows lie inside the image; the window is smaller on images that are.
+    """
+    c1, c2 = 0.01**2, 0.03**2
+    reach = min(5, (min(x.shape[-2:]) - 1) // 2)
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype) / 1.5) ** 2)
+    taps = taps / taps.sum()
+    moments = torch.cat((x, y, x * x, y * y, x * y), dim=1)
+    with torch.autocast(x.device.type, enabled=False):
+        for kernel in (taps[:, None], taps[None, :]):
+            moments = F.conv2d(moments, kernel.expand(moments.shape[1], 1, -1, -1), groups=moments.shape[1])
+    mean_x, mean_y, square_x, square_y, product = moments.split(1, dim=1)
+    variances = square_x + square_y - mean_x * mean_x - mean_y * mean_y
+    covariance = product - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    return (luminance * (2 * covariance + c2) / (variances + c2)).mean()

@@ -10,6 +10,7 @@ from fusion_lightning.methods.base import (
     read_checkpoint,
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
+from fusion_lightning.methods.drfusion import DRFusion
 from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.simple import Average, Maximum
 
@@ -19,6 +20,7 @@ __all__ = [
     "CLEDStage1",
     "CLEDStage2",
     "Controls",
+    "DRFusion",
     "FusionMethod",
     "FusionOutput",
     "Maximum",

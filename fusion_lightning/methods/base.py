@@ -53,6 +53,8 @@ class FusionOutput(TypedDict):
     fused: NotRequired[Tensor]
     restored_a: NotRequired[Tensor]
     restored_b: NotRequired[Tensor]
+    weight: NotRequired[Tensor]
+    """How much of source a the fusion takes at each pixel, (B, 1, H, W)."""
 
 
 class ScoreRow(TypedDict):

@@ -6,6 +6,7 @@ the one that belongs to a sample's recorded degradation, `from_batch` one for a 
 
 from fusion_lightning.operators.blur import DEFAULT_RHO, Blur, Padding
 from fusion_lightning.operators.build import from_batch, from_degradations
+from fusion_lightning.operators.correction import Observation, Projection, correct
 from fusion_lightning.operators.downsample import Downsample
 from fusion_lightning.operators.linear import Compose, Identity, LinearOperator, PerSample
 
@@ -16,8 +17,11 @@ __all__ = [
     "Downsample",
     "Identity",
     "LinearOperator",
+    "Observation",
     "Padding",
     "PerSample",
+    "Projection",
+    "correct",
     "from_batch",
     "from_degradations",
 ]

@@ -53,7 +53,7 @@ def from_batch(
     size: tuple[int, int] | None = None,
     rho: float = DEFAULT_RHO,
     padding: Padding | None = None,
-) -> LinearOperator:
+) -> PerSample:
     """Build the operator of a batch from what was applied to each of its samples; see `from_degradations`."""
     known: dict[str, LinearOperator] = {}
     operators = []

@@ -15,6 +15,8 @@ class LinearOperator(ABC):
 
     sigma: float | Tensor = 0.0
     """Standard deviation of the observation's noise, in [0, 1] units: a number, or (B, 1, 1, 1) for a mixed batch."""
+    rho: float | Tensor = 0.0
+    """How strongly A† is regularised: 0 where A A† = I holds; a number, or (B, 1, 1, 1) for a mixed batch."""
 
     @abstractmethod
     def A(self, x: Tensor) -> Tensor:
@@ -54,6 +56,7 @@ class Compose(LinearOperator):
 
     def __init__(self, *operators: LinearOperator) -> None:
         self.operators = operators
+        self.rho = max((float(operator.rho) for operator in operators), default=0.0)
 
     def A(self, x: Tensor) -> Tensor:
         """Apply A_1, then A_2, …."""
@@ -78,6 +81,7 @@ class PerSample(LinearOperator):
     def __init__(self, operators: Sequence[LinearOperator]) -> None:
         self.operators = list(operators)
         self.sigma = torch.tensor([float(operator.sigma) for operator in operators]).view(-1, 1, 1, 1)
+        self.rho = torch.tensor([float(operator.rho) for operator in operators]).view(-1, 1, 1, 1)
         groups: dict[int, list[int]] = {}
         for index, operator in enumerate(self.operators):
             groups.setdefault(id(operator), []).append(index)
@@ -99,6 +103,8 @@ class PerSample(LinearOperator):
     def _each(self, what: str, x: Tensor) -> Tensor:
         if len(x) != len(self.operators):
             raise UserError(f"`x` must have {len(self.operators)} samples, one for each operator, but got {len(x)}")
+        if len(self._groups) == 1:
+            return getattr(self.operators[0], what)(x)
         parts = [getattr(self.operators[group[0]], what)(x[group]) for group in self._groups]
         if len({part.shape[1:] for part in parts}) > 1:
             sizes = sorted({f"{part.shape[-2]} × {part.shape[-1]}" for part in parts})

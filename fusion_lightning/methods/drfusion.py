@@ -1,0 +1,203 @@
+"""DRFusion: a few deterministic diffusion steps over both sources and their fusion, corrected by the observations."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.color import luma
+from fusion_lightning.diffusion.joint import JointSchedule, correction_strength, previous_state, remove_noise
+from fusion_lightning.errors import UserError
+from fusion_lightning.losses.criteria import JointCriterion, Reference
+from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam
+from fusion_lightning.methods.observations import Observed, colored, observe
+from fusion_lightning.networks.two_decoder_unet import JointSize, TwoDecoderUNet
+from fusion_lightning.operators import DEFAULT_RHO, Projection, correct
+
+LambdaRule = Literal["ddnm_plus", "one"]
+Targets = Literal["clean", "reconstructed"]
+
+
+@dataclass(frozen=True)
+class JointStep:
+    """What one step knew; tensors (B, 3, H, W) hold [x_a, x_b, f], luma in about [0, 1], not clamped."""
+
+    t: int
+    """T … 1."""
+    estimate: Tensor
+    """x̂, the network's own estimate (4)."""
+    corrected: Tensor
+    """x', after the observation correction; the estimate itself where there was none."""
+    weight: Tensor | None
+    """w, (B, 1, H, W) in (0, 1); None where the step did not need it."""
+
+
+class DRFusion(FusionMethod):
+    """Restores and fuses in T calls of one network; knows the degradation as a linear operator.
+
+    The operators come from the batch's ``degradation``; a source without one is taken as it is (A = I, no noise). A
+    source of lower resolution enters at its own size.
+
+    Args:
+        size: Size of the U-Net: ``tiny``, ``small`` or ``base`` (2, 8, 31 M parameters).
+        steps: T, how often the network is called.
+        projection: The observation correction: the ``paper``'s (16)(17), the ``exact`` nearest point, or ``none``.
+        lambda_rule: λ_t as in DDNM+ (``ddnm_plus``, (19)), or ``one`` always.
+        correct_last_step: Whether the last step is corrected. Null decides per image: not under noise, which the
+            correction would bring back, nor where nothing but noise can have gone wrong (A = I).
+        rho: ρ of the Wiener inverse (40).
+        chroma: Colour of the result: as ``observed``, or ``restored`` with the pseudo-inverse of the same operator.
+        intensity: Weight of the intensity loss (22).
+        structure: Weight of the gradient loss (23), or of the structure loss (24).
+        reconstruction: Weight of the reconstruction loss (21).
+        reference: The fusion is drawn to the ``maximum`` of the sources (22)(23), or to ``both`` (24), as in medicine.
+        targets: The fusion loss compares with the ``clean`` sources, or with the ``reconstructed`` ones.
+        recompute: Forget a step's features in training and compute them again for its gradient: less memory, more time.
+        optimizer: Makes the optimizer from the parameters.
+        scheduler: Makes the learning-rate scheduler from the optimizer.
+        metrics: Fusion metrics to log.
+        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+
+    Raises:
+        UserError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        size: JointSize = "base",
+        steps: int = 3,
+        projection: Literal["paper", "exact", "none"] = "paper",
+        lambda_rule: LambdaRule = "ddnm_plus",
+        correct_last_step: bool | None = None,
+        rho: float = DEFAULT_RHO,
+        chroma: Literal["observed", "restored"] = "observed",
+        intensity: float = 20.0,
+        structure: float = 10.0,
+        reconstruction: float = 10.0,
+        reference: Reference = "maximum",
+        targets: Targets = "clean",
+        recompute: bool = False,
+        optimizer: OptimizerCallable = adam,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[str] = CLED_METRICS,
+        score_against: Literal["clean", "delivered"] = "clean",
+    ) -> None:
+        super().__init__(optimizer, scheduler, metrics, score_against)
+        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        for name, value, allowed in (
+            ("projection", projection, (*get_args(Projection), "none")),
+            ("lambda_rule", lambda_rule, get_args(LambdaRule)),
+            ("chroma", chroma, ("observed", "restored")),
+            ("targets", targets, get_args(Targets)),
+        ):
+            if value not in allowed:
+                raise UserError(f"`{name}` must be one of {', '.join(allowed)}, but got {value!r}")
+        self.projection = projection
+        self.lambda_rule = lambda_rule
+        self.correct_last_step = correct_last_step
+        self.rho = rho
+        self.restores_chroma = chroma == "restored"
+        self.targets = targets
+        self.recompute = recompute
+        self.criterion = JointCriterion(intensity, structure, reconstruction, reference)
+        self.schedule = JointSchedule(steps)
+        self.network = TwoDecoderUNet(size)
+        if projection == "none":
+            # nothing asks for the weights, so nothing would train them
+            self.network.weight.requires_grad_(False)
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
+        """The losses (21)–(24) after all T steps, with gradients through them and the α_t."""
+        *_, last = self.trajectory(batch)
+        x_a, x_b, fused = last.corrected.split(1, dim=1)
+        clean = (luma(batch["clean_a"]), luma(batch["clean_b"]))
+        targets = clean if self.targets == "clean" else (x_a.detach(), x_b.detach())
+        loss, parts = self.criterion(fused, (x_a, x_b), clean, targets)
+        return self.log_losses({"loss": loss, **parts}, batch)
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """The fusion, in colour when one source is, both restored sources, and the weight map if a step needed one.
+
+        Raises:
+            UserError: If controls are given, or a source's size does not belong to its degradation.
+        """
+        self.check_no_controls(controls)
+        observed = observe(batch, self.rho)
+        weight = None
+        for step in self.steps(observed):
+            weight = weight if step.weight is None else step.weight
+        restored_a, restored_b, fused = (part.clamp(0, 1) for part in step.corrected.split(1, dim=1))
+        color_a, color_b = observed.chromas(self.restores_chroma)
+        output = FusionOutput(
+            fused=colored(fused, color_b if color_a is None else color_a),
+            restored_a=colored(restored_a, color_a),
+            restored_b=colored(restored_b, color_b),
+        )
+        if weight is not None:
+            output["weight"] = weight
+        return output
+
+    def trajectory(self, batch: FusionBatch) -> list[JointStep]:
+        """Every step of fusing a batch."""
+        return list(self.steps(observe(batch, self.rho)))
+
+    def steps(self, observed: Observed) -> Iterator[JointStep]:
+        """Walk from the pseudo-inverses of the observations to the result: T calls of the network, no noise drawn.
+
+        Whatever type the network computes in, state and correction stay in float32: their errors grow by 1 / sqrt(ᾱ).
+
+        Yields:
+            Steps T … 1; the last one's `corrected` is the result x_0.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            alpha_bar = self.schedule.alpha_bar()
+            state = alpha_bar[-1].sqrt() * observed.start()
+        for t in range(self.schedule.steps, 0, -1):
+            corrects = self._corrects(t, observed)
+            noise, weight = self._predict(state, t, bool(corrects.any()))
+            with torch.autocast(self.device.type, enabled=False):
+                estimate = corrected = remove_noise(state, noise, alpha_bar[t])
+                if weight is not None:
+                    strength = corrects.to(state)
+                    if t > 1 and self.lambda_rule == "ddnm_plus":
+                        sigma = observed.sigma.to(state)
+                        strength = correction_strength(alpha_bar[t], alpha_bar[t - 1], sigma)
+                    projection = cast(Projection, self.projection)
+                    corrected = correct(estimate, weight, observed.a, observed.b, strength, projection)
+                if t > 1:
+                    state = previous_state(corrected, noise, alpha_bar[t - 1])
+            yield JointStep(t, estimate, corrected, weight)
+
+    def _corrects(self, t: int, observed: Observed) -> Tensor:
+        """Which images are corrected at step t, (B, 1, 1, 1), on the CPU: what it decides needs no device."""
+        every = torch.ones_like(observed.sigma, dtype=torch.bool)
+        if self.projection == "none":
+            return ~every
+        if t > 1:
+            return every
+        if self.correct_last_step is None:
+            return (observed.sigma == 0) & observed.lossy
+        return every & self.correct_last_step
+
+    def _predict(self, state: Tensor, t: int, weights: bool) -> tuple[Tensor, Tensor | None]:
+        time = torch.full((1,), float(t), device=state.device)
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.network, state, time, weights, use_reentrant=False)
+        return self.network(state, time, weights)
+
+    @torch.no_grad()
+    def explain(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
+        """The first pair's steps as rows of pictures in [0, 1], from step T to 1, and the columns' labels."""
+        rows = []
+        for step in self.trajectory(batch):
+            weight = torch.full_like(step.estimate[:1, :1], 0.5) if step.weight is None else step.weight[:1]
+            pictures = torch.cat((step.estimate[:1], step.corrected[:1], weight), dim=1)[0]
+            rows.append([picture[None].float().cpu().clamp(0, 1) for picture in pictures])
+        parts = ("a", "b", "fused")
+        labels = [f"{what} {part}" for what in ("estimated", "corrected") for part in parts]
+        return rows, [*labels, "weight of a"]

@@ -1,0 +1,114 @@
+"""The two sources of a batch as observations: luma, linear operator, noise level, and the colour beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusion_lightning.batch import AppliedDegradation, FusionBatch
+from fusion_lightning.color import chroma, luma, merge
+from fusion_lightning.operators import Identity, Observation, from_batch
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What both sensors saw, and how."""
+
+    a: Observation
+    """Luma of the first source, (B, 1, h, w), and its operators."""
+    b: Observation
+    """The second's."""
+    chroma_a: Tensor | None
+    """Cb and Cr of the first source, (B, 2, h, w); None if it is grey."""
+    chroma_b: Tensor | None
+    """The second's."""
+    size: tuple[int, int]
+    """(H, W) of the result."""
+    lossy: Tensor
+    """Whether anything other than noise went wrong with either source, A ≠ I, (B, 1, 1, 1) on the CPU."""
+
+    @property
+    def sigma(self) -> Tensor:
+        """σ_y, the larger of the two sources' noise deviations, (B, 1, 1, 1) in [0, 1] units, on the CPU."""
+        return torch.maximum(torch.as_tensor(self.a.operator.sigma), torch.as_tensor(self.b.operator.sigma))
+
+    def start(self) -> Tensor:
+        """[A_a†y_a, A_b†y_b, their mean]: (B, 3, H, W)."""
+        sources = torch.cat([seen.operator.A_dagger(seen.y) for seen in (self.a, self.b)], dim=1)
+        return torch.cat((sources, sources.mean(dim=1, keepdim=True)), dim=1)
+
+    def chromas(self, restored: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Cb and Cr of both sources at full size (B, 2, H, W), None for a grey source.
+
+        Args:
+            restored: Apply A† to them; otherwise they are as observed, enlarged (bicubic) if need be.
+        """
+
+        def full_size(colors: Tensor | None, seen: Observation) -> Tensor | None:
+            if colors is None:
+                return None
+            # deviations from grey: a black border has none
+            return seen.operator.A_dagger(colors - 0.5) + 0.5 if restored else _enlarge(colors, self.size)
+
+        return full_size(self.chroma_a, self.a), full_size(self.chroma_b, self.b)
+
+
+def observe(batch: FusionBatch, rho: float) -> Observed:
+    """Take a batch apart into observations.
+
+    A source that is known to have been averaged down keeps its size, and its operator leads to the full one. One that
+    is smaller than the other without anything being known is enlarged (bicubic).
+
+    Args:
+        batch: Sources (B, 1 or 3, h, w) in [0, 1], and their `degradation`.
+        rho: ρ of the Wiener inverses.
+
+    Raises:
+        UserError: If a source's size does not belong to what its degradation makes of the full size.
+    """
+    sources = [batch["source_a"].float(), batch["source_b"].float()]
+    effects = ([one["a"] for one in batch["degradation"]], [one["b"] for one in batch["degradation"]])
+    factors = [_reduction(each[0]) for each in effects]
+    size = _full_size(sources, factors)
+    sources = [
+        source if factor > 1 else _enlarge(source, size) for source, factor in zip(sources, factors, strict=True)
+    ]
+    operators = [from_batch(each, size, rho) for each in effects]
+    lossy = [[not isinstance(one, Identity) for one in operator.operators] for operator in operators]
+    colors = [chroma(source) if source.shape[1] == 3 else None for source in sources]
+    return Observed(
+        a=Observation(luma(sources[0]), operators[0]),
+        b=Observation(luma(sources[1]), operators[1]),
+        chroma_a=colors[0],
+        chroma_b=colors[1],
+        size=size,
+        lossy=torch.tensor(lossy).any(dim=0).view(-1, 1, 1, 1),
+    )
+
+
+def colored(grey: Tensor, colors: Tensor | None) -> Tensor:
+    """Give luma (B, 1, H, W) its chroma (B, 2, H, W), if there is one: (B, 1 or 3, H, W) in [0, 1]."""
+    return grey if colors is None else merge(grey, colors).clamp(0, 1)
+
+
+def _reduction(effects: Sequence[AppliedDegradation]) -> int:
+    """How many times smaller a degradation with these effects leaves its source."""
+    return prod(one["params"]["factor"] for one in effects if one["name"] == "downsample" and not one["params"]["up"])
+
+
+def _full_size(sources: Sequence[Tensor], factors: Sequence[int]) -> tuple[int, int]:
+    """(H, W): the size of the sources that kept it; if none did, the least that the factors allow."""
+    sizes = [(source.shape[-2] * by, source.shape[-1] * by) for source, by in zip(sources, factors, strict=True)]
+    kept = [size for size, by in zip(sizes, factors, strict=True) if by == 1]
+    rows, columns = zip(*(kept or sizes), strict=True)
+    choose = max if kept else min
+    return choose(rows), choose(columns)
+
+
+def _enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
+    if image.shape[-2:] == size:
+        return image
+    return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(0, 1)
