@@ -62,7 +62,7 @@ def both_intensities_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def structure_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """DRFusion's structure loss for medicine, 2 − SSIM(I_f, I_a) − SSIM(I_f, I_b) (24), on luma as `intensity_loss`."""
     fused = luma(fused.float())
-    return 2 - structural_similarity(fused, luma(a.float())) - structural_similarity(fused, luma(b.float()))
+    return (2 - structural_similarity(fused, luma(a.float())) - structural_similarity(fused, luma(b.float()))).mean()
 
 
 def sobel_magnitude(image: Tensor, norm: GradientNorm = "l2") -> Tensor:
@@ -80,7 +80,7 @@ def sobel_magnitude(image: Tensor, norm: GradientNorm = "l2") -> Tensor:
 
 
 def structural_similarity(x: Tensor, y: Tensor) -> Tensor:
-    """Mean SSIM of grey images (B, 1, H, W) in [0, 1] as published (Wang et al., 2004): 11 × 11 Gaussian window, σ 1.5.
+    """SSIM of grey images (B, 1, H, W) in [0, 1] as published (Wang et al., 2004), (B,): 11 × 11 Gaussian, σ 1.5.
 
     Windows lie inside the image; the window is smaller on images that are.
     """
@@ -96,4 +96,4 @@ def structural_similarity(x: Tensor, y: Tensor) -> Tensor:
     variances = square_x + square_y - mean_x * mean_x - mean_y * mean_y
     covariance = product - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
-    return (luminance * (2 * covariance + c2) / (variances + c2)).mean()
+    return (luminance * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))

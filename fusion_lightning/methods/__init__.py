@@ -13,6 +13,7 @@ from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.drfusion import DRFusion
 from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.simple import Average, Maximum
+from fusion_lightning.methods.u2fusion import U2Fusion
 
 __all__ = [
     "IFCNN",
@@ -26,6 +27,7 @@ __all__ = [
     "Maximum",
     "ScoreRow",
     "StepOutput",
+    "U2Fusion",
     "load_method",
     "read_checkpoint",
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from scipy import ndimage, signal
 from torch import Tensor
 
 from fusion_lightning.color import merge
@@ -15,6 +15,7 @@ from fusion_lightning.losses.functional import (
     intensity_loss,
     residual_loss,
     sobel_magnitude,
+    structural_similarity,
 )
 
 
@@ -130,3 +131,18 @@ def test_residual_loss() -> None:
 def test_half_precision_images_are_compared_in_float32(fused: Tensor, infrared: Tensor, visible: Tensor) -> None:
     total, _ = FusionCriterion()(fused.bfloat16(), infrared, visible)
     assert total.dtype == torch.float32
+
+
+def test_ssim_is_its_formula_on_the_windows_inside_the_image() -> None:
+    x, y = torch.rand(2, 3, 1, 24, 30)
+    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window = np.outer(taps, taps) / taps.sum() ** 2
+
+    def formula(x: np.ndarray, y: np.ndarray) -> float:
+        mx, my, xx, yy, xy = (signal.correlate2d(z, window, mode="valid") for z in (x, y, x * x, y * y, x * y))
+        contrast = (2 * (xy - mx * my) + 9e-4) / (xx - mx**2 + yy - my**2 + 9e-4)
+        return float(((2 * mx * my + 1e-4) / (mx**2 + my**2 + 1e-4) * contrast).mean())
+
+    expected = [formula(*pair) for pair in zip(x[:, 0].double().numpy(), y[:, 0].double().numpy(), strict=True)]
+    np.testing.assert_allclose(structural_similarity(x, y), expected, atol=1e-5)
+    torch.testing.assert_close(structural_similarity(x, x), torch.ones(3))

@@ -1,0 +1,68 @@
+"""U2Fusion: an unsupervised network that keeps more of the source that holds more information."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.losses.information import InformationPreservation, preservation_losses
+from fusion_lightning.methods.base import CLED_METRICS, adam
+from fusion_lightning.methods.luma import LumaFusion
+from fusion_lightning.methods.weights import read_weights
+from fusion_lightning.networks.u2fusion import U2FusionNetwork
+from fusion_lightning.networks.vgg import VGG16Features
+
+
+class U2Fusion(LumaFusion):
+    """U2Fusion for one kind of pairs.
+
+    Args:
+        vgg_weights: State dict of a VGG16 trained on ImageNet, whose features tell how much information a source
+            holds; needed in training alone. None compares the images themselves at five scales.
+        temperature: c of the softmax over the sources' information, on images of 0..255.
+        mse: Weight of the squared error beside the structural similarity.
+        size: Without effect: the paper has one size. Overlays set it for every method.
+        optimizer: Makes the optimizer from the parameters.
+        scheduler: Makes the learning-rate scheduler from the optimizer.
+        metrics: Fusion metrics to log.
+        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+    """
+
+    def __init__(
+        self,
+        vgg_weights: str | None = None,
+        temperature: float = 3000.0,
+        mse: float = 20.0,
+        size: str | None = None,
+        optimizer: OptimizerCallable = adam,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[str] = CLED_METRICS,
+        score_against: Literal["clean", "delivered"] = "clean",
+    ) -> None:
+        super().__init__(optimizer, scheduler, metrics, score_against)
+        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        self.vgg_weights, self.mse = vgg_weights, mse
+        self.network = U2FusionNetwork()
+        self.preservation = InformationPreservation(temperature=temperature)
+
+    def setup(self, stage: str) -> None:
+        """Read VGG16 before training; whoever only fuses does not need it.
+
+        Raises:
+            UserError: If `vgg_weights` cannot be read or is no VGG16.
+        """
+        if stage == "fit" and self.vgg_weights is not None:
+            self.preservation.features = VGG16Features(read_weights(self.vgg_weights)).to(self.device)
+        super().setup(stage)
+
+    def fuse_luma(self, a: Tensor, b: Tensor) -> Tensor:
+        """Fuse grey images (B, 1, H, W) in [0, 1]."""
+        return self.network(a, b)
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
+        """Weighted structural similarity, and `mse` times the weighted squared error, to the clean sources."""
+        delivered, clean = self.luma_pairs(batch)
+        parts = preservation_losses(self.network(*delivered), *clean, self.preservation(*clean))
+        return self.log_losses({"loss": parts["ssim"] + self.mse * parts["mse"], **parts}, batch)
