@@ -9,7 +9,7 @@ import yaml
 from fusion_lightning.configuration import config_folder
 from fusion_lightning.main import main
 
-RULES = {"average", "maximum"}
+RULES = {"average", "maximum", "laplacian_pyramid", "guided_filter", "wavelet_maximum", "restore_then_fuse"}
 RUNS = sorted(path.stem for path in config_folder().glob("*.yaml"))
 OVERLAYS = sorted(
     path.name for folder in ("trainer", "ablations", "scenarios") for path in (config_folder() / folder).glob("*.yaml")

@@ -9,10 +9,13 @@ from fusion_lightning.methods.base import (
     load_method,
     read_checkpoint,
 )
+from fusion_lightning.methods.build import build_method
+from fusion_lightning.methods.cascade import RestoreThenFuse
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.drfusion import DRFusion
 from fusion_lightning.methods.ifcnn import IFCNN
-from fusion_lightning.methods.simple import Average, Maximum
+from fusion_lightning.methods.restoration import ClassicalRestorer, Restormer
+from fusion_lightning.methods.simple import Average, GuidedFilter, LaplacianPyramid, Maximum, WaveletMaximum
 from fusion_lightning.methods.u2fusion import U2Fusion
 
 __all__ = [
@@ -20,14 +23,21 @@ __all__ = [
     "Average",
     "CLEDStage1",
     "CLEDStage2",
+    "ClassicalRestorer",
     "Controls",
     "DRFusion",
     "FusionMethod",
     "FusionOutput",
+    "GuidedFilter",
+    "LaplacianPyramid",
     "Maximum",
+    "RestoreThenFuse",
+    "Restormer",
     "ScoreRow",
     "StepOutput",
     "U2Fusion",
+    "WaveletMaximum",
+    "build_method",
     "load_method",
     "read_checkpoint",
 ]

@@ -1,9 +1,11 @@
 """Fusion by rule: nothing to train, and what every method has to beat."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
@@ -12,7 +14,15 @@ from fusion_lightning.methods.luma import LumaFusion
 
 
 class _Rule(LumaFusion):
-    """A rule for the luma of two images."""
+    """A rule for the luma of two images.
+
+    Args:
+        size: Without effect, as a rule has nothing to learn; overlays set it for every method.
+        optimizer: Without effect.
+        scheduler: Without effect.
+        metrics: Fusion metrics to log.
+        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+    """
 
     rule: Callable[[Tensor, Tensor], Tensor]
 
@@ -36,29 +46,126 @@ class _Rule(LumaFusion):
         return None
 
 
-class Average(_Rule):
-    """The mean of the two sources.
+def laplacian_pyramid(a: Tensor, b: Tensor) -> Tensor:
+    """Fuse in Laplacian pyramids (Burt and Adelson 1983): the stronger detail, the mean of what is left at the top.
 
-    Args:
-        size: Without effect, as a rule has nothing to learn; overlays set it for every method.
-        optimizer: Without effect.
-        scheduler: Without effect.
-        metrics: Fusion metrics to log.
-        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+    Levels are added until the shorter side is less than 8 pixels.
     """
+    if min(a.shape[-2:]) < 8:
+        return (a + b) / 2
+    smaller = [_blur(image)[..., ::2, ::2] for image in (a, b)]
+    details = [image - _enlarge(small, image) for image, small in zip((a, b), smaller, strict=True)]
+    return _enlarge(laplacian_pyramid(*smaller), a) + _stronger(*details)
+
+
+def guided_filter(a: Tensor, b: Tensor) -> Tensor:
+    """Fuse base and detail by weights that follow the images' edges (Li, Kang and Hu 2013), with that paper's settings.
+
+    The base is a mean over 31 × 31 pixels. Where |∇²I|, smoothed (σ = 5), is larger, a source's weight is 1; both
+    weight maps are guided by their source: r = 45, ε = 0.3 for the base, r = 7, ε = 1e-6 for the detail.
+    """
+    images = torch.stack((a, b))
+    flat = images.flatten(0, 1)
+    saliency = _gaussian(_laplacian(flat).abs(), 5.0).view_as(images)
+    chosen = (saliency == saliency.amax(dim=0)).to(flat).flatten(0, 1)
+    base = _mean(flat, 15)
+    fused = torch.zeros_like(a)
+    for layer, radius, epsilon in ((base, 45, 0.3), (flat - base, 7, 1e-6)):
+        weights = guide(flat, chosen, radius, epsilon).clamp(min=0).view_as(images) + 1e-6
+        fused += (weights / weights.sum(dim=0) * layer.view_as(images)).sum(dim=0)
+    return fused
+
+
+def wavelet_maximum(a: Tensor, b: Tensor) -> Tensor:
+    """Fuse in wavelet space: the stronger detail, the mean of the approximations; biorthogonal 4.4, up to 4 levels."""
+    import pywt  # only needed here
+
+    levels = min(4, pywt.dwt_max_level(min(a.shape[-2:]), "bior4.4"))
+    decomposed = [pywt.wavedec2(x.float().cpu().numpy(), "bior4.4", "symmetric", levels, (-2, -1)) for x in (a, b)]
+    (top_a, *details_a), (top_b, *details_b) = decomposed
+    fused = [(top_a + top_b) / 2]
+    for bands in zip(details_a, details_b, strict=True):
+        fused.append(tuple(_stronger(*map(torch.from_numpy, band)).numpy() for band in zip(*bands, strict=True)))
+    image = torch.from_numpy(pywt.waverec2(fused, "bior4.4", "symmetric", (-2, -1)))
+    return image[..., : a.shape[-2], : a.shape[-1]].to(a)
+
+
+class Average(_Rule):
+    """The mean of the two sources."""
 
     rule = staticmethod(lambda a, b: (a + b) / 2)
 
 
 class Maximum(_Rule):
-    """The brighter of the two sources at every pixel.
-
-    Args:
-        size: Without effect, as a rule has nothing to learn; overlays set it for every method.
-        optimizer: Without effect.
-        scheduler: Without effect.
-        metrics: Fusion metrics to log.
-        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
-    """
+    """The brighter of the two sources at every pixel."""
 
     rule = staticmethod(torch.maximum)
+
+
+class LaplacianPyramid(_Rule):
+    """The stronger detail at every scale of a Laplacian pyramid."""
+
+    rule = staticmethod(laplacian_pyramid)
+
+
+class GuidedFilter(_Rule):
+    """Base and detail, weighted by guided filters."""
+
+    rule = staticmethod(guided_filter)
+
+
+class WaveletMaximum(_Rule):
+    """The stronger detail in every band of a wavelet decomposition."""
+
+    rule = staticmethod(wavelet_maximum)
+
+
+def guide(image: Tensor, values: Tensor, radius: int, epsilon: float) -> Tensor:
+    """Guided filter (He, Sun and Tang 2010): smooth `values` within the edges of `image`, both (B, 1, H, W).
+
+    In every window of radius r the result is a line in the image, q = s I + o, closest to the values with a penalty
+    ε s²; a pixel gets the mean of the lines of its windows.
+    """
+    mean_image, mean_values = _mean(image, radius), _mean(values, radius)
+    covariance = _mean(image * values, radius) - mean_image * mean_values
+    variance = (_mean(image * image, radius) - mean_image * mean_image).clamp(min=0)
+    slope = covariance / (variance + epsilon)
+    return _mean(slope, radius) * image + _mean(mean_values - slope * mean_image, radius)
+
+
+def _stronger(a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(a.abs() >= b.abs(), a, b)
+
+
+def _blur(image: Tensor) -> Tensor:
+    """Burt and Adelson's [1 4 6 4 1] / 16, borders mirrored."""
+    taps = image.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    padded = F.pad(image, (2, 2, 2, 2), mode="reflect")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, 5)), taps.view(1, 1, 5, 1))
+
+
+def _enlarge(small: Tensor, like: Tensor) -> Tensor:
+    """Double an image to the size of another: zeros between its pixels, then four times the blur."""
+    spread = torch.zeros_like(like)
+    spread[..., ::2, ::2] = small
+    return 4 * _blur(spread)
+
+
+def _mean(image: Tensor, radius: int) -> Tensor:
+    """Mean over a square window, of the pixels that lie inside the image."""
+    side = 2 * radius + 1
+    rows = F.avg_pool2d(image, (1, side), 1, (0, radius), count_include_pad=False)
+    return F.avg_pool2d(rows, (side, 1), 1, (radius, 0), count_include_pad=False)
+
+
+def _gaussian(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur over 11 × 11 pixels, borders repeated."""
+    taps = image.new_tensor([math.exp(-0.5 * (x / sigma) ** 2) for x in range(-5, 6)])
+    taps = taps / taps.sum()
+    padded = F.pad(image, (5, 5, 5, 5), mode="replicate")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
+def _laplacian(image: Tensor) -> Tensor:
+    kernel = image.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel[None, None])
