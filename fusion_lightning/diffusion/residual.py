@@ -49,9 +49,10 @@ class ResidualSchedule(nn.Module):
     Args:
         steps: T, the number of times.
         shared_prior: Whether the δ̄ I_in term is there; without it δ̄ = 0 and the diffusion ends near I_in + ε.
+        noise_scale: Factor on every β̄_t, in (0, 1]: how strong the noise ends. 1 in the paper.
 
     Raises:
-        UserError: If `steps` is too small for the increments to stay below 1.
+        UserError: If `steps` is too small for the increments to stay below 1, or `noise_scale` out of its range.
     """
 
     alpha_bar: Tensor
@@ -61,10 +62,12 @@ class ResidualSchedule(nn.Module):
     beta: Tensor
     delta: Tensor
 
-    def __init__(self, steps: int = 1000, shared_prior: bool = True) -> None:
+    def __init__(self, steps: int = 1000, shared_prior: bool = True, noise_scale: float = 1.0) -> None:
         super().__init__()
         if steps < 25:
             raise UserError(f"`steps` must be at least 25, but got {steps}")
+        if not 0 < noise_scale <= 1:
+            raise UserError(f"`noise_scale` must lie in (0, 1], but got {noise_scale}")
         self.steps = steps
         # Computed in float64: β̄_t² is the difference of nearly equal numbers at small t.
         scale = 1000 / steps
@@ -74,10 +77,10 @@ class ResidualSchedule(nn.Module):
         start = torch.zeros(1, dtype=torch.float64)
         coefficients = {
             "alpha_bar": alpha_bar,
-            "beta_bar": beta_bar_squared.sqrt(),
+            "beta_bar": noise_scale * beta_bar_squared.sqrt(),
             "delta_bar": delta.cumsum(dim=0),
             "alpha": alpha_bar.diff(prepend=start),
-            "beta": beta_bar_squared.diff(prepend=start).sqrt(),
+            "beta": noise_scale * beta_bar_squared.diff(prepend=start).sqrt(),
             "delta": delta,
         }
         for name, values in coefficients.items():

@@ -98,6 +98,8 @@ class CLEDStage1(_CLED):
         shared_prior: Whether the δ̄ term draws every degradation to one distribution.
         shared_network: One network for both modalities, or one each.
         times: Train at ``all`` T times, or only at the S ``sampled`` ones, for short trainings.
+        loss: ``l1`` (15), or ``balanced``, which weighs faint degradations beside strong ones; see `residual_loss`.
+        noise_scale: Factor on every β̄_t, in (0, 1]; 1 in the paper, smaller for short trainings.
         seed: Seed of the times and the noise drawn in training.
         optimizer: Makes the optimizer from the parameters.
         scheduler: Makes the learning-rate scheduler from the optimizer.
@@ -116,6 +118,8 @@ class CLEDStage1(_CLED):
         shared_prior: bool = True,
         shared_network: bool = True,
         times: Times = "all",
+        loss: Literal["l1", "balanced"] = "l1",
+        noise_scale: float = 1.0,
         seed: int = 0,
         optimizer: OptimizerCallable = adam,
         scheduler: LRSchedulerCallable | None = None,
@@ -135,6 +139,8 @@ class CLEDStage1(_CLED):
             "shared_prior": shared_prior,
             "shared_network": shared_network,
             "times": times,
+            "loss": loss,
+            "noise_scale": noise_scale,
         }
         self.restorer = Restorer(**self.restorer_arguments)
 

@@ -12,7 +12,7 @@ from fusion_lightning.color import as_rgb
 from fusion_lightning.diffusion.residual import ResidualSchedule, diffuse
 from fusion_lightning.diffusion.sampling import Sampler, SamplingStep, draw_noise, sample
 from fusion_lightning.errors import UserError
-from fusion_lightning.losses.functional import residual_loss
+from fusion_lightning.losses.functional import ResidualNorm, residual_loss
 from fusion_lightning.networks.residual_unet import ResidualUNet, UNetSize
 
 Objective = Literal["residual", "residual_and_noise"]
@@ -37,6 +37,9 @@ class Restorer(nn.Module):
         shared_network: One network for both modalities, or one each.
         times: Train at ``all`` T times, as the paper does, or only at the S ``sampled`` ones, which a short training
             cannot afford to miss.
+        loss: ``l1`` (15), or ``balanced``, which weighs faint degradations beside strong ones; see `residual_loss`.
+            With two networks the loss is L2, (8)(9).
+        noise_scale: Factor on every β̄_t, in (0, 1]: how strong the diffusion's noise ends.
 
     Raises:
         UserError: If an argument is out of its range.
@@ -53,13 +56,18 @@ class Restorer(nn.Module):
         shared_prior: bool = True,
         shared_network: bool = True,
         times: Times = "all",
+        loss: Literal["l1", "balanced"] = "l1",
+        noise_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if objective not in get_args(Objective):
             raise UserError(f"`objective` must be one of {', '.join(get_args(Objective))}, but got {objective!r}")
         if times not in get_args(Times):
             raise UserError(f"`times` must be one of {', '.join(get_args(Times))}, but got {times!r}")
-        self.schedule = ResidualSchedule(timesteps, shared_prior)
+        if loss not in ("l1", "balanced"):
+            raise UserError(f"`loss` must be one of l1, balanced, but got {loss!r}")
+        self.loss: ResidualNorm = loss
+        self.schedule = ResidualSchedule(timesteps, shared_prior, noise_scale)
         visited = self.schedule.sampling_times(sampling_steps)
         self.training_times = torch.tensor(visited if times == "sampled" else range(timesteps))
         self.sampling_steps = sampling_steps
@@ -95,8 +103,8 @@ class Restorer(nn.Module):
             generators: Where each image's time and noise come from.
 
         Returns:
-            ``residual``: L1 (15), or mean squared with two networks (8), and then ``noise`` (9) too; and the residual
-            (B, 1 or 3, H, W) in [−1, 1] with its gradient.
+            ``residual``: the `loss` (15), or mean squared with two networks (8), and then ``noise`` (9) too; and the
+            residual (B, 1 or 3, H, W) in [−1, 1] with its gradient.
         """
         degraded_rgb, clean_rgb = _to_diffusion(degraded), _to_diffusion(clean)
         drawn = torch.cat([torch.randint(len(self.training_times), (1,), generator=one) for one in generators])
@@ -106,7 +114,7 @@ class Restorer(nn.Module):
         residual = self.predict_residual(modality, state, degraded_rgb, t).float()
         target = degraded_rgb - clean_rgb
         if self.noise_networks is None:
-            losses = {"residual": residual_loss(residual, target)}
+            losses = {"residual": residual_loss(residual, target, self.loss)}
         else:
             predicted = self.predict_noise(modality, state, degraded_rgb, t).float()
             losses = {"residual": residual_loss(residual, target, "l2"), "noise": residual_loss(predicted, noise, "l2")}

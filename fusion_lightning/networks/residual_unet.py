@@ -34,13 +34,16 @@ WIDTHS: dict[str, tuple[int, int, int, int]] = {
 
 _HEADS = 4
 _HEAD_CHANNELS = 32
+_BRANCH_GAIN = 0.1
+_HEAD_STD = 0.03
 
 
 class ResidualUNet(nn.Module):
     """U-Net that predicts the residual I_res = I_in − I_0, or as a second network the noise ε, from a state I_t.
 
     Four levels of two time-conditioned residual blocks and linear attention, full attention in the middle.
-    The last convolution starts at zero: an untrained network leaves the degraded image as it is.
+    Branches beside an identity start at a tenth of their strength and the last convolution small, so that training
+    begins near a linear filter of the degraded image instead of under thirty random layers.
     Weights lie channels-last in memory, and features follow them.
 
     Args:
@@ -73,7 +76,7 @@ class ResidualUNet(nn.Module):
         )
         self.final = ResidualBlock(2 * first, first, time_channels)
         self.head = nn.Conv2d(first, channels, 1)
-        nn.init.zeros_(self.head.weight)
+        nn.init.normal_(self.head.weight, std=_HEAD_STD)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -172,6 +175,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.GroupNorm(8, out_channels)
         self.conv2 = StandardizedConv2d(out_channels, out_channels, 3, padding=1)
         self.norm2 = nn.GroupNorm(8, out_channels)
+        nn.init.constant_(self.norm2.weight, _BRANCH_GAIN)
         self.shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, features: Tensor, time: Tensor) -> Tensor:
@@ -197,6 +201,7 @@ class LinearAttention(nn.Module):
         self.to_query, self.to_key, self.to_value = (nn.Conv2d(channels, inner, 1, bias=False) for _ in range(3))
         self.to_out = nn.Conv2d(inner, channels, 1)
         self.norm_out = ChannelNorm(channels, bias=False)
+        nn.init.constant_(self.norm_out.norm.weight, _BRANCH_GAIN)
 
     def forward(self, features: Tensor) -> Tensor:
         """Attend within features (B, C, H, W) and add the result to them."""

@@ -84,6 +84,16 @@ def test_the_shared_prior_can_be_left_out(images: tuple[Tensor, Tensor, Tensor])
     torch.testing.assert_close(diffuse(schedule, clean, degraded, noise, 999), degraded + noise, atol=0.02, rtol=0)
 
 
+def test_the_noise_can_end_weaker(schedule: ResidualSchedule, images: tuple[Tensor, Tensor, Tensor]) -> None:
+    quiet = ResidualSchedule(noise_scale=0.1)
+    clean, degraded, noise = images
+    expected = diffuse(schedule, clean, degraded, 0.1 * noise, 600)
+    torch.testing.assert_close(diffuse(quiet, clean, degraded, noise, 600), expected)
+    torch.testing.assert_close(quiet.beta, 0.1 * schedule.beta)
+    with pytest.raises(UserError, match="`noise_scale` must lie in"):
+        ResidualSchedule(noise_scale=0)
+
+
 def test_network_times(schedule: ResidualSchedule) -> None:
     t = torch.tensor([0, 999])
     torch.testing.assert_close(schedule.residual_time(t), torch.tensor([_by_hand(1)[0] * T, _by_hand(T)[0] * T]))

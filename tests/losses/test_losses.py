@@ -124,7 +124,7 @@ def test_residual_loss() -> None:
     predicted, target = torch.tensor([0.0, 1.0]), torch.tensor([0.0, -2.0])
     assert residual_loss(predicted, target).item() == 1.5
     assert residual_loss(predicted, target, "l2").item() == 4.5
-    with pytest.raises(UserError, match="`norm` must be one of l1, l2, but got 'huber'"):
+    with pytest.raises(UserError, match="`norm` must be one of l1, l2, balanced, but got 'huber'"):
         residual_loss(predicted, target, "huber")  # type: ignore[arg-type]
 
 
@@ -146,3 +146,10 @@ def test_ssim_is_its_formula_on_the_windows_inside_the_image() -> None:
     expected = [formula(*pair) for pair in zip(x[:, 0].double().numpy(), y[:, 0].double().numpy(), strict=True)]
     np.testing.assert_allclose(structural_similarity(x, y), expected, atol=1e-5)
     torch.testing.assert_close(structural_similarity(x, x), torch.ones(3))
+
+
+def test_the_balanced_residual_loss_adds_a_tenth_of_the_logarithmic_error() -> None:
+    predicted, target = torch.rand(2, 2, 3, 5, 4)
+    error = (predicted - target).numpy()
+    expected = abs(error).mean() + 0.1 * np.log((error**2).mean(axis=(1, 2, 3)) + 1e-3).mean()
+    assert residual_loss(predicted, target, "balanced").item() == pytest.approx(expected, rel=1e-5)
