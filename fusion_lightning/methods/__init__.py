@@ -6,10 +6,9 @@ from fusion_lightning.methods.base import (
     FusionOutput,
     ScoreRow,
     StepOutput,
-    load_method,
-    read_checkpoint,
+    score_images,
 )
-from fusion_lightning.methods.build import build_method
+from fusion_lightning.methods.build import build_method, load_method, read_checkpoint
 from fusion_lightning.methods.cascade import RestoreThenFuse
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.drfusion import DRFusion
@@ -40,4 +39,5 @@ __all__ = [
     "build_method",
     "load_method",
     "read_checkpoint",
+    "score_images",
 ]

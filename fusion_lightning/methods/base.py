@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import torch
@@ -168,42 +167,23 @@ class FusionMethod(LightningModule):
             return StepOutput(output=output, rows=self._rows(stage, batch, output))
 
     def _rows(self, stage: str, batch: FusionBatch, output: FusionOutput) -> list[ScoreRow]:
-        rows = [
-            ScoreRow(name=name, scenario=degradation["scenario"], scores={})
-            for name, degradation in zip(batch["name"], batch["degradation"], strict=True)
-        ]
         metrics = cast(Mapping[str, FusionMetric], self.scores[stage])
+        fusion = {key: metrics[key] for key in self.fusion_scores}
+        rows = score_images(batch, output, fusion, self.score_against)
 
-        def record(key: str, values: Tensor, scored: Sequence[int] = range(len(rows))) -> None:
-            metrics[key].accumulate(values, [batch["name"][index] for index in scored])
+        def record(key: str, of: str, names: Sequence[str] | None = None) -> None:
+            # a score of no image is still logged: under DDP every rank has to log the same keys
+            values = [row["scores"][of] for row in rows if of in row["scores"]]
+            metrics[key].accumulate(torch.tensor(values, dtype=torch.float64, device=self.device), names)
             self.log(f"{stage}/{key}", metrics[key], on_step=False, on_epoch=True, batch_size=len(rows))
-            for index, value in zip(scored, values.tolist(), strict=True):
-                rows[index]["scores"][key] = value
 
-        if "fused" in output:
-            kind = "clean" if self.score_against == "clean" else "source"
-            references = same_size(batch[f"{kind}_a"], batch[f"{kind}_b"])  # type: ignore[literal-required]
-            for key in self.fusion_scores:
-                record(key, metrics[key].per_image(output["fused"], *references))
+        for key in self.fusion_scores if "fused" in output else ():
+            record(key, key, batch["name"])
         for side in ("a", "b"):
-            if f"restored_{side}" not in output:
-                continue
-            restored: Tensor = output[f"restored_{side}"]  # type: ignore[literal-required]
-            clean: Tensor = batch[f"clean_{side}"]  # type: ignore[literal-required]
-            delivered = same_size(batch[f"source_{side}"], clean)[0]  # type: ignore[literal-required]
-            # where nothing went wrong there is nothing to restore, and the PSNR of what was delivered is infinite
-            degraded = (delivered != clean).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
-            for name, score in (("PSNR", psnr_to), ("SSIM", ssim_to)):
-                # a score of no image is still logged: under DDP every rank has to log the same keys
-                before, after = (
-                    score(image[degraded], clean[degraded]) if degraded else clean.new_zeros(0)
-                    for image in (delivered, restored)
-                )
-                record(f"{name}_{side}_in", before, degraded)
-                record(f"{name}_{side}", after, degraded)
-                if name == "PSNR":
-                    metrics["PSNR_restored"].accumulate(after)
-                    self.log(f"{stage}/PSNR_restored", metrics["PSNR_restored"], on_step=False, batch_size=len(rows))
+            for key in RESTORATION_SCORES if f"restored_{side}" in output else ():
+                record(key.format(side), key.format(side))
+            if f"restored_{side}" in output:
+                record("PSNR_restored", f"PSNR_{side}")
         return rows
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -211,14 +191,51 @@ class FusionMethod(LightningModule):
         checkpoint["method"] = type(self).__name__
 
 
+RESTORATION_SCORES = ("PSNR_{}_in", "PSNR_{}", "SSIM_{}_in", "SSIM_{}")
+"""Scores of a source, a or b, as it was delivered (``in``) and as it was restored, against the clean one."""
+
+
 def _scores(metrics: Sequence[str]) -> nn.ModuleDict:
     """The means of a stage: of the fusion metrics, and of the restored and the delivered sources' PSNR and SSIM."""
     means: dict[str, nn.Module] = dict(fusion_metrics(metrics, prefix="").items())
-    for side in ("a_in", "b_in", "a", "b", "restored"):
-        means[f"PSNR_{side}"] = RestorationPSNR()
-        if side != "restored":
-            means[f"SSIM_{side}"] = RestorationSSIM()
-    return nn.ModuleDict(means)
+    for key in (key.format(side) for side in ("a", "b") for key in RESTORATION_SCORES):
+        means[key] = RestorationPSNR() if key.startswith("PSNR") else RestorationSSIM()
+    return nn.ModuleDict({**means, "PSNR_restored": RestorationPSNR()})
+
+
+def score_images(
+    batch: FusionBatch,
+    output: FusionOutput,
+    metrics: Mapping[str, FusionMetric],
+    score_against: Literal["clean", "delivered"] = "clean",
+) -> list[ScoreRow]:
+    """Score every image of a batch: the fusion by `metrics`, restored sources by `RESTORATION_SCORES`.
+
+    A source that nothing was done to has no restoration scores: the PSNR of what was delivered is infinite there.
+    """
+    rows = [
+        ScoreRow(name=name, scenario=degradation["scenario"], scores={})
+        for name, degradation in zip(batch["name"], batch["degradation"], strict=True)
+    ]
+    if "fused" in output:
+        kind = "clean" if score_against == "clean" else "source"
+        references = same_size(batch[f"{kind}_a"], batch[f"{kind}_b"])  # type: ignore[literal-required]
+        for key, metric in metrics.items():
+            for row, value in zip(rows, metric.per_image(output["fused"], *references).tolist(), strict=True):
+                row["scores"][key] = value
+    for side in ("a", "b"):
+        if f"restored_{side}" not in output:
+            continue
+        clean: Tensor = batch[f"clean_{side}"]  # type: ignore[literal-required]
+        delivered = same_size(batch[f"source_{side}"], clean)[0]  # type: ignore[literal-required]
+        restored: Tensor = output[f"restored_{side}"]  # type: ignore[literal-required]
+        degraded = (delivered != clean).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+        for key in RESTORATION_SCORES if degraded else ():
+            score = psnr_to if key.startswith("PSNR") else ssim_to
+            image = delivered if key.endswith("in") else restored
+            for index, value in zip(degraded, score(image[degraded], clean[degraded]).tolist(), strict=True):
+                rows[index]["scores"][key.format(side)] = value
+    return rows
 
 
 def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,61 +248,3 @@ def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return F.interpolate(image, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
 
     return enlarged(a), enlarged(b)
-
-
-def known_methods() -> dict[str, type[FusionMethod]]:
-    """Every method that has been imported, by class name."""
-    found: dict[str, type[FusionMethod]] = {}
-    waiting = list(FusionMethod.__subclasses__())
-    while waiting:
-        method = waiting.pop()
-        found[method.__name__] = method
-        waiting.extend(method.__subclasses__())
-    return found
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of a fusion method onto the CPU; nothing in the file is executed.
-
-    Raises:
-        UserError: If the file is missing, is no checkpoint, or was not written by a fusion method.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}: check the path")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint (it is damaged, or holds more than weights and plain values): "
-            "give a .ckpt file written by `fit`"
-        ) from error
-    if not isinstance(checkpoint, dict) or not {"method", "state_dict", "hyper_parameters"} <= set(checkpoint):
-        raise UserError(f"{path} was not written by a fusion method: give a .ckpt file written by `fit`")
-    return checkpoint
-
-
-def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -> FusionMethod:
-    """Build the method a checkpoint belongs to and give it the checkpoint's weights (the averaged ones, if any).
-
-    Args:
-        path: A ``.ckpt`` file.
-        expected: The class, or a base of it, that the caller can use.
-
-    Raises:
-        UserError: If the checkpoint is unreadable, of an unknown or another class, or does not fit its class.
-    """
-    checkpoint = read_checkpoint(path)
-    method = known_methods().get(checkpoint["method"])
-    if method is None:
-        raise UserError(f"{path} holds a {checkpoint['method']}, which is not known here: import the module it is in")
-    if not issubclass(method, expected):
-        raise UserError(f"{path} holds a {method.__name__}, but a {expected.__name__} is needed")
-    try:
-        model = method(**checkpoint["hyper_parameters"])
-        model.load_state_dict(checkpoint["state_dict"], strict=True)
-    except (RuntimeError, TypeError) as error:
-        raise UserError(
-            f"{path} does not fit this version of {method.__name__}: {str(error).splitlines()[0]}"
-        ) from error
-    return model

@@ -1,10 +1,13 @@
-"""Methods from plain values: a checkpoint, a class, or a class with its arguments."""
+"""Methods from what is written down: a checkpoint, a class, or a class with its arguments."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from fusion_lightning.errors import UserError
-from fusion_lightning.methods.base import FusionMethod, known_methods, load_method
+from fusion_lightning.methods.base import FusionMethod
 
 Specification = str | Mapping[str, Any]
 """The path of a ``.ckpt`` file, the name of a class, or ``{class_path: NAME, init_args: {…}}``."""
@@ -14,7 +17,8 @@ def build_method(specification: Specification) -> FusionMethod:
     """Build a method, in evaluation.
 
     Raises:
-        UserError: If there is no such class or checkpoint, or the arguments are not the class's.
+        UserError: If there is no such class or checkpoint, the arguments are not the class's, or the class learns: it
+            has to be trained first, and come from a checkpoint.
     """
     if isinstance(specification, str) and specification.endswith(".ckpt"):
         return load_method(specification).eval()
@@ -26,8 +30,69 @@ def build_method(specification: Specification) -> FusionMethod:
     if name not in known:
         public = sorted(one for one in known if not one.startswith("_"))
         raise UserError(f"there is no method {name!r}: known are {', '.join(public)}, and checkpoints end in .ckpt")
+    arguments: dict[str, Any] = wanted.get("init_args") or {}
     try:
-        arguments: dict[str, Any] = wanted.get("init_args") or {}
-        return known[name](**arguments).eval()
+        method = known[name](**arguments).eval()
     except TypeError as error:
         raise UserError(f"{name} cannot be built: {error}") from error
+    if any(parameter.requires_grad for parameter in method.parameters()):
+        raise UserError(f"{name} has to be trained first: give the checkpoint that `fit` wrote instead of the class")
+    return method
+
+
+def known_methods() -> dict[str, type[FusionMethod]]:
+    """Every method that has been imported, by class name."""
+    found: dict[str, type[FusionMethod]] = {}
+    waiting = list(FusionMethod.__subclasses__())
+    while waiting:
+        method = waiting.pop()
+        found[method.__name__] = method
+        waiting.extend(method.__subclasses__())
+    return found
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of a fusion method onto the CPU; nothing in the file is executed.
+
+    Raises:
+        UserError: If the file is missing, is no checkpoint, or was not written by a fusion method.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}: check the path")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint (it is damaged, or holds more than weights and plain values): "
+            "give a .ckpt file written by `fit`"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"method", "state_dict", "hyper_parameters"} <= set(checkpoint):
+        raise UserError(f"{path} was not written by a fusion method: give a .ckpt file written by `fit`")
+    return checkpoint
+
+
+def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -> FusionMethod:
+    """Build the method a checkpoint belongs to and give it the checkpoint's weights (the averaged ones, if any).
+
+    Args:
+        path: A ``.ckpt`` file.
+        expected: The class, or a base of it, that the caller can use.
+
+    Raises:
+        UserError: If the checkpoint is unreadable, of an unknown or another class, or does not fit its class.
+    """
+    checkpoint = read_checkpoint(path)
+    method = known_methods().get(checkpoint["method"])
+    if method is None:
+        raise UserError(f"{path} holds a {checkpoint['method']}, which is not known here: import the module it is in")
+    if not issubclass(method, expected):
+        raise UserError(f"{path} holds a {method.__name__}, but a {expected.__name__} is needed")
+    try:
+        model = method(**checkpoint["hyper_parameters"])
+        model.load_state_dict(checkpoint["state_dict"], strict=True)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"{path} does not fit this version of {method.__name__}: {str(error).splitlines()[0]}"
+        ) from error
+    return model

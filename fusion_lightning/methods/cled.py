@@ -18,9 +18,9 @@ from fusion_lightning.methods.base import (
     FusionMethod,
     FusionOutput,
     adam,
-    load_method,
     same_size,
 )
+from fusion_lightning.methods.build import load_method
 from fusion_lightning.methods.restorer import Modality, Objective, Restorer, Times, generators_for
 from fusion_lightning.networks.degrade_fusion import DegradeFusion
 from fusion_lightning.networks.residual_unet import UNetSize

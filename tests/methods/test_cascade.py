@@ -98,6 +98,7 @@ def test_parts_that_do_not_fit_are_refused(batch: FusionBatch) -> None:
         ("nowhere.ckpt", "there is no checkpoint"),
         ({"class_path": "Average", "init_args": {"wide": 1}}, "Average cannot be built"),
         ({"class": "Average"}, "a method must be"),
+        ("Restormer", "has to be trained first"),
     ],
 )
 def test_a_wrong_specification_is_named(specification: object, words: str) -> None:
