@@ -60,7 +60,16 @@ def test_every_overlay_fits(overlay: str, stage1: str, tmp_path: Path) -> None:
     name = named.group(1) if named else "cled_stage1"
     needs = [] if overlay == "one_stage.yaml" else _needs(name, stage1)
     configs = [f"--config={name}.yaml", "--config=smoke.yaml", f"--config={overlay}"]
-    run("fit", *configs, *TINY, "--data.batch_size=2", "--data.quotas=null", *needs, log_dir=tmp_path)
+    run(
+        "fit",
+        *configs,
+        *TINY,
+        "--data.batch_size=2",
+        "--data.quotas=null",
+        "--model.metrics=[MI]",
+        *needs,
+        log_dir=tmp_path,
+    )
 
 
 def test_names_are_unique_over_all_folders() -> None:

@@ -11,7 +11,7 @@ from fusion_lightning.batch import FusionBatch
 from fusion_lightning.methods import StepOutput
 from fusion_lightning.pictures import contact_sheet, write_image
 
-_PARTS = ("restored_a", "restored_b", "fused")
+_PARTS = ("restored_a", "restored_b", "weight", "fused")
 
 
 class Previews(Callback):

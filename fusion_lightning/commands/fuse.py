@@ -1,5 +1,6 @@
 """Fuse images on disk with a checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,15 @@ import torch
 from rich.progress import track
 
 from fusion_lightning.batch import FusionBatch, SampleDegradation, to_image, to_tensor
+from fusion_lightning.commands.assumed import assumed_degradation
 from fusion_lightning.commands.pairing import pair_by_stem
 from fusion_lightning.datamodules.images import read_image
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods import Controls, FusionMethod, load_method
 from fusion_lightning.pictures import contact_sheet, write_image
 
-_PARTS = ("", "restored_a", "restored_b", "trajectory")
+_RESTORED = ("restored_a", "restored_b", "weight")
+_PARTS = ("", *_RESTORED, "trajectory")
 """Folders of results under the output folder; the fusion itself lies at its top."""
 
 
@@ -25,6 +28,9 @@ def fuse(
     strength_a: float = 1.0,
     strength_b: float = 1.0,
     balance: float = 0.5,
+    degradation_a: str | None = None,
+    degradation_b: str | None = None,
+    noise: float = 0.0,
     restored: bool = False,
     trajectory: bool = False,
     overwrite: bool = False,
@@ -43,7 +49,12 @@ def fuse(
         strength_a: Removal strength for source a: 0 keeps its degradation, 1 removes it.
         strength_b: Removal strength for source b.
         balance: Cross-modal balance: 0 leans to source a, 1 to source b, 0.5 is as trained.
-        restored: Also write the restored sources, into ``OUTPUT/restored_a`` and ``OUTPUT/restored_b``.
+        degradation_a: What happened to source a, for methods that undo known degradations, e.g.
+            ``"blur(sigma=2)+downsample(4)"``; the image then has its sensor's own size.
+        degradation_b: What happened to source b.
+        noise: Standard deviation of the noise on both sources, in [0, 1] units: 0.03 is 8 grey levels of 255.
+        restored: Also write the restored sources, into ``OUTPUT/restored_a`` and ``OUTPUT/restored_b``, and the weight
+            map of methods that have one.
         trajectory: Also draw what the diffusion removed, step by step, into ``OUTPUT/trajectory``.
         overwrite: Replace results that already exist.
         device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
@@ -53,6 +64,7 @@ def fuse(
         UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
     """
     controls = Controls(strength_a, strength_b, balance)
+    degradation = assumed_degradation(degradation_a, degradation_b, noise)
     pairs = pair_by_stem({"--source-a": source_a, "--source-b": source_b})
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
@@ -61,15 +73,17 @@ def fuse(
     if taken and not overwrite:
         raise UserError(f"{taken[0]} is already there: choose another --output, or add --overwrite")
     method = load_method(checkpoint).eval().to(_device(device)).to(memory_format=torch.channels_last)
+    if (degradation["a"] or degradation["b"]) and not method.knows_degradation:
+        raise UserError(f"{type(method).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     explain = getattr(method, "explain", None)
     if trajectory and explain is None:
         raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
     for name, files in track(pairs.items(), description="fusing"):
-        batch = _read_pair(name, *files.values())
+        batch = _read_pair(name, files, degradation)
         result = fuse_batch(method, batch, controls, bf16)
         if "fused" in result:
             write_image(folder / f"{name}.png", result["fused"])
-        for part in ("restored_a", "restored_b"):
+        for part in _RESTORED:
             if part in result and (restored or "fused" not in result):
                 write_image(folder / part / f"{name}.png", result[part])
         if trajectory and explain is not None:
@@ -92,14 +106,14 @@ def fuse_batch(
     return images
 
 
-def _read_pair(name: str, path_a: Path, path_b: Path) -> FusionBatch:
+def _read_pair(name: str, files: Mapping[str, Path], degradation: SampleDegradation) -> FusionBatch:
     """One pair as a batch of one; a source whose three channels are equal is grey."""
+    path_a, path_b = files.values()
     a, b = (to_tensor(_grey_if_equal(read_image(path, channels=3))) for path in (path_a, path_b))
     if a.shape[0] == b.shape[0] == 3:
         raise UserError(f"{path_a} and {path_b} are both in colour, but only one source may be: convert one to grey")
-    nothing_known = SampleDegradation(scenario="delivered", a=[], b=[])
     return FusionBatch(
-        source_a=a[None], source_b=b[None], clean_a=a[None], clean_b=b[None], degradation=[nothing_known], name=[name]
+        source_a=a[None], source_b=b[None], clean_a=a[None], clean_b=b[None], degradation=[degradation], name=[name]
     )
 
 

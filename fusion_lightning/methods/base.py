@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -89,6 +89,9 @@ class FusionMethod(LightningModule):
     Raises:
         UserError: If a metric's name is unknown.
     """
+
+    knows_degradation: ClassVar[bool] = False
+    """Whether `fuse` makes use of the batch's `degradation`."""
 
     HPARAMS_NOT_SAVED = ("optimizer", "scheduler")
     """Constructor arguments that do not go into checkpoints: callables, not needed to rebuild the method."""

@@ -67,6 +67,8 @@ class DRFusion(FusionMethod):
         UserError: If an argument is out of its range.
     """
 
+    knows_degradation = True
+
     def __init__(
         self,
         size: JointSize = "base",

@@ -5,7 +5,7 @@ the one that belongs to a sample's recorded degradation, `from_batch` one for a 
 """
 
 from fusion_lightning.operators.blur import DEFAULT_RHO, Blur, Padding
-from fusion_lightning.operators.build import from_batch, from_degradations
+from fusion_lightning.operators.build import from_batch, from_degradations, without_operator
 from fusion_lightning.operators.correction import Observation, Projection, correct
 from fusion_lightning.operators.downsample import Downsample
 from fusion_lightning.operators.linear import Compose, Identity, LinearOperator, PerSample
@@ -24,4 +24,5 @@ __all__ = [
     "correct",
     "from_batch",
     "from_degradations",
+    "without_operator",
 ]

@@ -37,7 +37,7 @@ def from_degradations(
             kernel = _KERNELS[name](params)
             operators.append(Blur(kernel, padding or params["padding"], rho))
             variance *= float(np.square(kernel).sum())
-        elif name == "downsample" and params["method"] == "area" and not params["up"]:
+        elif _averages(effect):
             operators.append(Downsample(params["factor"], size))
             size = size and (-(-size[0] // params["factor"]), -(-size[1] // params["factor"]))
             variance /= params["factor"] ** 2
@@ -64,6 +64,21 @@ def from_batch(
             known[key] = from_degradations(effects, size, rho, padding)
         operators.append(known[key])
     return PerSample(operators)
+
+
+def _averages(effect: AppliedDegradation) -> bool:
+    """Whether an effect is average pooling that keeps the small size."""
+    params = effect["params"]
+    return effect["name"] == "downsample" and params["method"] == "area" and not params["up"]
+
+
+def without_operator(effects: Sequence[AppliedDegradation]) -> list[str]:
+    """Names of the effects that `from_degradations` takes for the identity, other than rounding to grey levels."""
+    return [
+        effect["name"]
+        for effect in effects
+        if effect["name"] not in (*_KERNELS, *_VARIANCES, "quantize") and not _averages(effect)
+    ]
 
 
 _KERNELS: dict[str, Callable[[dict[str, float]], np.ndarray]] = {

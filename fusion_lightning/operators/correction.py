@@ -34,7 +34,7 @@ def correct(
     b: Observation,
     strength: Tensor,
     projection: Projection = "paper",
-    iterations: int = 12,
+    iterations: int = 16,
 ) -> Tensor:
     """Move an estimate towards agreement with the observations.
 
@@ -73,7 +73,9 @@ def correct(
             dim=1,
         )
     else:
-        sources = _nearest(estimate, weights, (a, b), iterations)
+        # in float32 conjugate gradients lose their bearings where a blur leaves the system ill-conditioned
+        wide = [Observation(one.y.double(), one.operator) for one in (a, b)]
+        sources = _nearest(estimate.double(), weights.double(), (wide[0], wide[1]), iterations).to(estimate.dtype)
     agreeing = torch.cat((sources, (weights * sources).sum(dim=1, keepdim=True)), dim=1)
     return estimate + strength * (agreeing - estimate)
 
@@ -84,27 +86,28 @@ def _nearest(estimate: Tensor, weights: Tensor, seen: tuple[Observation, Observa
     As f follows from x, ‖x − x̂‖² + ‖wᵀx − f̂‖² is to be smallest among A x = y. Its matrix M = I + w wᵀ mixes the two
     sources of a pixel only. Lagrange: x = M⁻¹(x̂ + w f̂ − Aᵀμ), where (A M⁻¹ Aᵀ + ρ) μ = A M⁻¹(x̂ + w f̂) − y.
     """
+    # A Aᵀ of an average over n pixels is 1/n: scaled by the root of n, every operator weighs alike and ρ is relative
+    scales = [(estimate[0, 0].numel() / one.y[0, 0].numel()) ** 0.5 for one in seen]
 
     def unmix(x: Tensor) -> Tensor:
         """M⁻¹ x, by Sherman and Morrison."""
         return x - weights * (weights * x).sum(dim=1, keepdim=True) / (1 + weights.square().sum(dim=1, keepdim=True))
 
     def observe(x: Tensor) -> _Pair:
-        return _Pair(seen[0].operator.A(x[:, :1]), seen[1].operator.A(x[:, 1:]))
+        parts = zip(seen, scales, x.split(1, dim=1), strict=True)
+        return _Pair(*(scale * one.operator.A(part) for one, scale, part in parts))
 
     def adjoint(multipliers: _Pair) -> Tensor:
-        return torch.cat([one.operator.A_adjoint(part) for one, part in zip(seen, multipliers, strict=True)], dim=1)
-
-    # A Aᵀ of an average over n pixels is 1/n: ρ is relative to it
-    damping = [_damping(one, estimate) for one in seen]
+        parts = zip(seen, scales, multipliers, strict=True)
+        return torch.cat([one.operator.A_adjoint(scale * part) for one, scale, part in parts], dim=1)
 
     def system(multipliers: _Pair) -> _Pair:
-        seen_again = observe(unmix(adjoint(multipliers)))
-        return _Pair(*(x + rho * m for x, rho, m in zip(seen_again, damping, multipliers, strict=True)))
+        parts = zip(observe(unmix(adjoint(multipliers))), seen, multipliers, strict=True)
+        return _Pair(*(x + torch.as_tensor(one.operator.rho).to(x) * part for x, one, part in parts))
 
     free = unmix(estimate[:, :2] + weights * estimate[:, 2:])
-    residual = _Pair(*(x - one.y for x, one in zip(observe(free), seen, strict=True)))
-    return free - unmix(adjoint(_conjugate_gradients(system, residual, iterations)))
+    right = _Pair(*(x - scale * one.y for x, scale, one in zip(observe(free), scales, seen, strict=True)))
+    return free - unmix(adjoint(_conjugate_gradients(system, right, iterations)))
 
 
 class _Pair(NamedTuple):
@@ -137,9 +140,3 @@ def _conjugate_gradients(system: Callable[[_Pair], _Pair], right: _Pair, iterati
         before, square = square, residual.dot(residual)
         direction = residual.plus(torch.where(going, square, 0) / torch.where(going, before, 1), direction)
     return solution
-
-
-def _damping(seen: Observation, estimate: Tensor) -> float | Tensor:
-    pixels = estimate[0, 0].numel() / seen.y[0, 0].numel()
-    rho = seen.operator.rho
-    return (rho.to(estimate) if isinstance(rho, Tensor) else rho) / pixels

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fusion_lightning.color import merge
 from fusion_lightning.errors import UserError
-from fusion_lightning.losses.criteria import FusionCriterion
+from fusion_lightning.losses.criteria import FusionCriterion, JointCriterion
 from fusion_lightning.losses.functional import (
     color_loss,
     gradient_loss,
@@ -16,6 +16,7 @@ from fusion_lightning.losses.functional import (
     residual_loss,
     sobel_magnitude,
     structural_similarity,
+    structure_loss,
 )
 
 
@@ -153,3 +154,44 @@ def test_the_balanced_residual_loss_adds_a_tenth_of_the_logarithmic_error() -> N
     error = (predicted - target).numpy()
     expected = abs(error).mean() + 0.1 * np.log((error**2).mean(axis=(1, 2, 3)) + 1e-3).mean()
     assert residual_loss(predicted, target, "balanced").item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_l1_gradient_is_the_sum_of_both_directions(infrared: Tensor) -> None:
+    grey = infrared[0, 0].numpy()
+    expected = sum(np.abs(ndimage.sobel(grey, axis=axis, mode="nearest")) for axis in (0, 1))
+    np.testing.assert_allclose(sobel_magnitude(infrared, "l1")[0, 0].numpy(), expected, atol=1e-5)
+
+
+def test_losses_do_not_feel_mixed_precision() -> None:
+    x, y, z = torch.rand(3, 2, 1, 16, 16)
+    for loss in (gradient_loss, structure_loss):
+        full = loss(x, y, z)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(loss(x, y, z), full)
+
+
+def test_the_joint_loss_is_its_weighted_parts() -> None:
+    fused, x_a, x_b, a, b = torch.rand(5, 2, 1, 12, 12)
+    for reference in ("maximum", "both"):
+        loss, parts = JointCriterion(2.0, 3.0, 5.0, reference)(fused, (x_a, x_b), (a, b), (a, b))
+        weighed = 2 * parts["intensity"] + 3 * parts["structure"] + 5 * parts["reconstruction"]
+        torch.testing.assert_close(loss, weighed)
+        restoration = (x_a - a).abs().mean() + (x_b - b).abs().mean()
+        torch.testing.assert_close(parts["reconstruction"], restoration)
+    torch.testing.assert_close(parts["intensity"], (fused - a).abs().mean() + (fused - b).abs().mean())
+
+
+def test_the_joint_loss_is_least_at_what_it_asks_for() -> None:
+    a, b = torch.rand(2, 1, 1, 12, 12)
+    brighter = a.expand_as(a) + 0.1
+    loss, _ = JointCriterion()(brighter, (a, brighter), (a, brighter), (a, brighter))
+    assert float(loss) == pytest.approx(0, abs=1e-5)
+    both, _ = JointCriterion(reference="both")(a, (a, a), (a, a), (a, a))
+    assert float(both) == pytest.approx(0, abs=1e-5)
+    assert float(structure_loss(a, a, b)) > 0.1
+
+
+@pytest.mark.parametrize(("options", "words"), [((0.0, 0.0, 0.0), "not all 0"), ((1.0, 1.0, 1.0, "x"), "`reference`")])
+def test_a_joint_loss_that_makes_no_sense_is_refused(options: tuple[object, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        JointCriterion(*options)  # type: ignore[arg-type]

@@ -1,0 +1,56 @@
+"""What the user knows about real images: how they came to be degraded."""
+
+import math
+
+import numpy as np
+
+from fusion_lightning.batch import AppliedDegradation, SampleDegradation
+from fusion_lightning.degradations import parse
+from fusion_lightning.errors import UserError
+from fusion_lightning.operators import without_operator
+
+
+def assumed_degradation(degradation_a: str | None, degradation_b: str | None, noise: float) -> SampleDegradation:
+    """Turn ``--degradation-a``, ``--degradation-b`` and ``--noise`` into what a batch holds.
+
+    Args:
+        degradation_a: Specification of what happened to source a, in order, with fixed strengths; None is nothing.
+        degradation_b: The same for source b.
+        noise: Standard deviation of the noise on both sources, added after all of it, in [0, 1] units.
+
+    Raises:
+        UserError: If a specification cannot be read, leaves something open, or holds what is not linear.
+    """
+    if not 0 <= noise < math.inf:
+        raise UserError(f"--noise must be a finite number of at least 0, but got {noise}")
+    if degradation_a is None and degradation_b is None and noise == 0:
+        return SampleDegradation(scenario="delivered", a=[], b=[])
+    added: list[AppliedDegradation] = [{"name": "noise", "params": {"sigma": 255 * noise}}] if noise else []
+    return SampleDegradation(
+        scenario="assumed",
+        a=_effects("--degradation-a", degradation_a) + added,
+        b=_effects("--degradation-b", degradation_b) + added,
+    )
+
+
+def _effects(option: str, specification: str | None) -> list[AppliedDegradation]:
+    if specification is None:
+        return []
+    degradation = parse(specification)
+    one, other = (_planned(degradation.plan(np.random.default_rng(seed), (64, 64, 1))) for seed in (0, 1))
+    if one != other:
+        raise UserError(f"{option} {specification!r} leaves something to chance: give one number for every strength")
+    if names := without_operator(one):
+        raise UserError(
+            f"{option} {specification!r}: `{names[0]}` is no linear operator; blurs, `downsample` with `method=area` "
+            "and `up=false`, and noise can be undone"
+        )
+    return one
+
+
+def _planned(effects: list[AppliedDegradation]) -> list[AppliedDegradation]:
+    """Effects without the seeds of their random fields."""
+    return [
+        {"name": one["name"], "params": {key: value for key, value in one["params"].items() if key != "seed"}}
+        for one in effects
+    ]
