@@ -122,7 +122,7 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, skips: list[Tensor], time: Tensor) -> Tensor:
         """Decode features (B, C, h, w) with the encoder's levels, finest first, to (B, C', H, W)."""
         for up, gate, block, skip in zip(self.ups, self.gates, self.blocks, reversed(skips), strict=True):
-            features = block(up(features) + gate(skip), time)
+            features = block(up(features).add_(gate(skip)), time)
         return self.head(silu(self.norm(features)))
 
 
@@ -141,10 +141,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor, time: Tensor) -> Tensor:
         """Transform features (B, C, H, W) at the embedded time (B or 1, time_channels)."""
-        hidden = self.conv1(silu(self.norm1(features)))
-        hidden = hidden + self.time(F.silu(time))[..., None, None]
-        hidden = self.conv2(self.dropout(silu(self.norm2(hidden))))
-        return hidden + self.shortcut(features)
+        # a convolution's result is nobody else's, nor needed for its gradient: adding in place touches no fresh memory
+        hidden = self.conv1(silu(self.norm1(features))).add_(self.time(F.silu(time))[..., None, None])
+        return self.conv2(self.dropout(silu(self.norm2(hidden)))).add_(self.shortcut(features))
 
 
 class SkipGate(nn.Module):
