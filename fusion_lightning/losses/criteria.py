@@ -107,19 +107,17 @@ class JointCriterion:
         Returns:
             The weighted sum, and its parts before weighting by name: `intensity`, `structure`, `reconstruction`.
         """
-        if self.reference == "maximum":
-            parts = {
-                "intensity": intensity_loss(fused, *targets),
-                "structure": gradient_loss(fused, *targets, norm="l1"),
-            }
-        else:
-            parts = {
-                "intensity": both_intensities_loss(fused, *targets),
-                "structure": structure_loss(fused, *targets),
-            }
+        parts = fusion_losses(self.reference, fused, *targets)
         parts["reconstruction"] = sum(
             (F.l1_loss(x.float(), known.float()) for x, known in zip(restored, clean, strict=True)),
             start=fused.new_zeros(()),
         )
         total = sum((getattr(self, name) * part for name, part in parts.items()), start=fused.new_zeros(()))
         return total, parts
+
+
+def fusion_losses(reference: Reference, fused: Tensor, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+    """The two parts of DRFusion's fusion loss on lumas (B, 1, H, W): `intensity` and `structure`, (22)(23) or (24)."""
+    if reference == "maximum":
+        return {"intensity": intensity_loss(fused, a, b), "structure": gradient_loss(fused, a, b, norm="l1")}
+    return {"intensity": both_intensities_loss(fused, a, b), "structure": structure_loss(fused, a, b)}

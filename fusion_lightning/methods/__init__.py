@@ -16,6 +16,7 @@ from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.restoration import ClassicalRestorer, Restormer
 from fusion_lightning.methods.simple import Average, GuidedFilter, LaplacianPyramid, Maximum, WaveletMaximum
 from fusion_lightning.methods.u2fusion import U2Fusion
+from fusion_lightning.methods.vdmufusion import VDMUFusion
 
 __all__ = [
     "IFCNN",
@@ -35,6 +36,7 @@ __all__ = [
     "ScoreRow",
     "StepOutput",
     "U2Fusion",
+    "VDMUFusion",
     "WaveletMaximum",
     "build_method",
     "load_method",

@@ -1,0 +1,119 @@
+"""VDMUFusion: a diffusion whose network predicts noise and, in the same pass, how to weigh the sources."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.color import chroma, luma
+from fusion_lightning.diffusion.denoising import NoiseSchedule, add_noise
+from fusion_lightning.diffusion.sampling import draw_noise
+from fusion_lightning.errors import UserError
+from fusion_lightning.losses.criteria import Reference, fusion_losses
+from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam, same_size
+from fusion_lightning.methods.observations import colored
+from fusion_lightning.methods.restorer import generators_for
+from fusion_lightning.networks.two_decoder_unet import JointSize, TwoDecoderUNet
+
+
+class VDMUFusion(FusionMethod):
+    """Fuses by weighted averaging, f = w a + (1 − w) b, within the sampling of a diffusion; it does not restore.
+
+    There is no fused image to add noise to. But if both sources carry the same noise ε, so does every weighted average
+    of them: x_t = u a_t + (1 − u) b_t = sqrt(ᾱ_t)(u a + (1 − u) b) + sqrt(1 − ᾱ_t) ε. So the noise is learned on
+    averages with random u, and the weights w, by a fusion loss, from the same features.
+
+    Args:
+        size: Size of the U-Net: ``tiny``, ``small`` or ``base`` (2, 8, 31 M parameters).
+        timesteps: T, the diffusion's times.
+        sampling_steps: S, how many of them are visited when fusing: a few, or up to T.
+        noise: Weight of the noise loss.
+        intensity: Weight of the intensity loss.
+        structure: Weight of the gradient or structure loss.
+        reference: The fusion is drawn to the ``maximum`` of the sources, or to ``both``, as in medicine.
+        seed: Seed of the noise.
+        optimizer: Makes the optimizer from the parameters.
+        scheduler: Makes the learning-rate scheduler from the optimizer.
+        metrics: Fusion metrics to log.
+        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+
+    Raises:
+        UserError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        size: JointSize = "base",
+        timesteps: int = 1000,
+        sampling_steps: int = 3,
+        noise: float = 1.0,
+        intensity: float = 20.0,
+        structure: float = 10.0,
+        reference: Reference = "maximum",
+        seed: int = 0,
+        optimizer: OptimizerCallable = adam,
+        scheduler: LRSchedulerCallable | None = None,
+        metrics: Sequence[str] = CLED_METRICS,
+        score_against: Literal["clean", "delivered"] = "clean",
+    ) -> None:
+        super().__init__(optimizer, scheduler, metrics, score_against)
+        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        if reference not in get_args(Reference):
+            raise UserError(f"`reference` must be one of {', '.join(get_args(Reference))}, but got {reference!r}")
+        self.loss_weights = {"noise": noise, "intensity": intensity, "structure": structure}
+        self.reference: Reference = reference
+        self.seed = seed
+        self.schedule = NoiseSchedule(timesteps)
+        self.times = self.schedule.sampling_times(sampling_steps)
+        self.network = TwoDecoderUNet(size, in_channels=3, out_channels=1)
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
+        """Noise loss on averages of the sources at random times, fusion loss on what the weights make of them."""
+        a, b = same_size(luma(batch["source_a"]), luma(batch["source_b"]))
+        generators = generators_for(batch["name"], self.seed, self.global_step)
+        timesteps = len(self.schedule.alpha_bar)
+        t = torch.cat([torch.randint(timesteps, (1,), generator=one) for one in generators]).to(a.device)
+        share = torch.stack([torch.rand(1, 1, 1, generator=one) for one in generators]).to(a.device)
+        noise = draw_noise(a, generators)
+        state = add_noise(_centred(share * a + (1 - share) * b), noise, self.schedule.alpha_bar[t][:, None, None, None])
+        predicted, weight = self._predict(state, a, b, t.float())
+        clean = same_size(luma(batch["clean_a"]), luma(batch["clean_b"]))
+        parts = {
+            "noise": F.mse_loss(predicted, noise),
+            **fusion_losses(self.reference, weight * a + (1 - weight) * b, *clean),
+        }
+        loss = sum((self.loss_weights[name] * part for name, part in parts.items()), start=a.new_zeros(()))
+        return self.log_losses({"loss": loss, **parts}, batch)
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """The fusion, in colour when one source is, and the weight map it was made with.
+
+        Raises:
+            UserError: If controls are given: there are none.
+        """
+        self.check_no_controls(controls)
+        sources = same_size(batch["source_a"], batch["source_b"])
+        a, b = (luma(source) for source in sources)
+        state = draw_noise(a, generators_for(batch["name"], self.seed))
+        for t, previous in zip(self.times, [*self.times[1:], None], strict=True):
+            noise, weight = self._predict(state, a, b, torch.full((1,), float(t), device=a.device))
+            fused = weight * a + (1 - weight) * b
+            if previous is not None:
+                state = add_noise(_centred(fused), noise, self.schedule.alpha_bar[previous])
+        colors = next((chroma(source) for source in sources if source.shape[1] == 3), None)
+        return FusionOutput(fused=colored(fused, colors), weight=weight)
+
+    def _predict(self, state: Tensor, a: Tensor, b: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """ε (B, 1, H, W) and w (B, 1, H, W) in (0, 1) from the state, which spans about [−1, 1], and the sources."""
+        noise, weight = self.network(torch.cat((state, _centred(a), _centred(b)), dim=1), time)
+        assert weight is not None
+        return noise, weight
+
+
+def _centred(image: Tensor) -> Tensor:
+    """An image in [0, 1] on [−1, 1], where noise of deviation 1 belongs."""
+    return image * 2 - 1
