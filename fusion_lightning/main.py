@@ -23,6 +23,7 @@ TRAINER_COMMANDS = {
 OTHER_COMMANDS = {
     "fuse": "fuse your own images with a checkpoint",
     "evaluate": "score folders of fused images, whatever made them",
+    "benchmark": "compare methods, scenario by scenario, in tables and pictures",
     "degrade": "write a degraded copy of a folder of images",
     "gallery": "draw every degradation at every severity",
     "demo": "train, test and fuse on built-in scenes in a few minutes",

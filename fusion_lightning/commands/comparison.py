@@ -59,6 +59,18 @@ def differences(scores: Mapping[str, Scores]) -> Table:
     return Table("difference to the best [95 % confidence interval]", ["method", *map(_heading, metrics)], rows)
 
 
+def wins(scores: Mapping[str, Scores]) -> Table:
+    """On how many images every method is the best; a tie counts for all that share it."""
+    metrics, columns = _columns(scores)
+    rows = [[Cell(method)] for method in scores]
+    for metric in metrics:
+        distances = np.vectorize(METRICS[metric].distance, otypes=[float])(columns[metric])
+        counts = (distances == distances.min(axis=0)).sum(axis=1).tolist() if distances.size else [0] * len(rows)
+        for row, count, place in zip(rows, counts, places([-count for count in counts]), strict=True):
+            row.append(Cell(str(count), place if count else 0))
+    return Table("images on which a method is the best", ["method", *map(_heading, metrics)], rows)
+
+
 def bootstrap_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of values (N,); the same for the same values."""
     draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
@@ -92,9 +104,13 @@ def _ranks(metric: str, values: np.ndarray) -> list[int]:
     if not values.shape[1]:
         return [0] * len(values)
     # rounded, so that equal means stay equal
-    distances = [round(METRICS[metric].distance(float(mean)), 12) for mean in values.mean(axis=1)]
-    places = sorted(set(distances))
-    return [place if (place := places.index(distance) + 1) <= 2 else 0 for distance in distances]
+    return places([round(METRICS[metric].distance(float(mean)), 12) for mean in values.mean(axis=1)])
+
+
+def places(distances: Sequence[float]) -> list[int]:
+    """1 for the smallest, 2 for the second, else 0, also for NaN; equal values share a place."""
+    best = sorted({distance for distance in distances if not np.isnan(distance)})[:2]
+    return [best.index(distance) + 1 if distance in best else 0 for distance in distances]
 
 
 def _mean_and_spread(values: np.ndarray) -> str:

@@ -1,7 +1,7 @@
 """Score folders of fused images, whatever made them."""
 
 import csv
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from fusion_lightning.commands.comparison import Scores, comparison, differences, summary, undefined
+from fusion_lightning.commands.files import write_whole
 from fusion_lightning.commands.pairing import images_by_stem
 from fusion_lightning.commands.tables import Format, print_table
 from fusion_lightning.datamodules.images import read_image
@@ -53,7 +54,7 @@ def evaluate(
         UserError: If a metric is unknown, the output exists, or images are unpaired, unreadable or of different
             sizes: all of them are named, and nothing is written.
     """
-    names = _metric_names(metrics)
+    names = metric_names(metrics)
     folders = _method_folders(fused)
     outputs = _outputs(output, list(folders), overwrite)
     pairs = _find(source_a, source_b, folders)
@@ -71,7 +72,12 @@ def evaluate(
         print(f"scores written to {path}")
 
 
-def _metric_names(metrics: str | Sequence[str]) -> list[str]:
+def metric_names(metrics: str | Sequence[str]) -> list[str]:
+    """The metrics that ``--metrics`` asks for.
+
+    Raises:
+        UserError: If there is one that is not known.
+    """
     given = [metrics] if isinstance(metrics, str) else metrics
     names = [name.strip() for text in given for name in text.split(",") if name.strip()]
     if names == ["all"]:
@@ -170,14 +176,11 @@ def _read(path: Path) -> Tensor:
 
 
 def _write(path: Path, names: Sequence[str], scores: Scores) -> None:
-    """Write the table under another name first, so that a full disk or a Ctrl-C leaves no half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     columns = np.stack(list(scores.values()), axis=1)
     means = [values[~np.isnan(values)].mean() if (~np.isnan(values)).any() else np.nan for values in columns.T]
-    with unfinished.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", *scores])
-        for name, values in zip((*names, "mean"), (*columns, means), strict=True):
-            writer.writerow([name, *(repr(float(value)) for value in values)])
-    os.replace(unfinished, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", *scores])
+    for name, values in zip((*names, "mean"), (*columns, means), strict=True):
+        writer.writerow([name, *(repr(float(value)) for value in values)])
+    write_whole(path, text.getvalue())

@@ -72,7 +72,7 @@ def fuse(
     taken = [path for part in _PARTS for name in pairs if (path := folder / part / f"{name}.png").exists()]
     if taken and not overwrite:
         raise UserError(f"{taken[0]} is already there: choose another --output, or add --overwrite")
-    method = load_method(checkpoint).eval().to(_device(device)).to(memory_format=torch.channels_last)
+    method = load_method(checkpoint).eval().to(find_device(device)).to(memory_format=torch.channels_last)
     if (degradation["a"] or degradation["b"]) and not method.knows_degradation:
         raise UserError(f"{type(method).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     explain = getattr(method, "explain", None)
@@ -87,7 +87,7 @@ def fuse(
             if part in result and (restored or "fused" not in result):
                 write_image(folder / part / f"{name}.png", result[part])
         if trajectory and explain is not None:
-            rows, labels = explain(_to(batch, method.device))
+            rows, labels = explain(to_device(batch, method.device))
             write_image(folder / "trajectory" / f"{name}.png", contact_sheet(rows, labels, 256))
     print(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} fused into {folder}")
 
@@ -99,7 +99,7 @@ def fuse_batch(
     """Fuse one pair (a batch of one) and return 8-bit images, grey when neither source is in colour."""
     colored = batch["source_a"].shape[1] == 3 or batch["source_b"].shape[1] == 3
     with torch.autocast(method.device.type, dtype=torch.bfloat16, enabled=bf16):
-        output = method.fuse(_to(batch, method.device), controls)
+        output = method.fuse(to_device(batch, method.device), controls)
     images = {part: to_image(value[0]) for part, value in output.items()}  # type: ignore[index]
     if "fused" in images and not colored and images["fused"].ndim == 3:
         images["fused"] = np.round(images["fused"].mean(axis=2)).astype(np.uint8)
@@ -109,7 +109,7 @@ def fuse_batch(
 def _read_pair(name: str, files: Mapping[str, Path], degradation: SampleDegradation) -> FusionBatch:
     """One pair as a batch of one; a source whose three channels are equal is grey."""
     path_a, path_b = files.values()
-    a, b = (to_tensor(_grey_if_equal(read_image(path, channels=3))) for path in (path_a, path_b))
+    a, b = (to_tensor(grey_if_equal(read_image(path, channels=3))) for path in (path_a, path_b))
     if a.shape[0] == b.shape[0] == 3:
         raise UserError(f"{path_a} and {path_b} are both in colour, but only one source may be: convert one to grey")
     return FusionBatch(
@@ -117,17 +117,23 @@ def _read_pair(name: str, files: Mapping[str, Path], degradation: SampleDegradat
     )
 
 
-def _grey_if_equal(image: np.ndarray) -> np.ndarray:
+def grey_if_equal(image: np.ndarray) -> np.ndarray:
     """One channel of an image whose three channels are the same."""
     return image[..., :1] if (image == image[..., :1]).all() else image
 
 
-def _to(batch: FusionBatch, device: torch.device) -> FusionBatch:
+def to_device(batch: FusionBatch, device: torch.device) -> FusionBatch:
+    """Move a batch's tensors."""
     moved = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     return FusionBatch(**moved)  # type: ignore[typeddict-item]
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is a GPU when there is one.
+
+    Raises:
+        UserError: If it is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

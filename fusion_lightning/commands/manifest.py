@@ -1,10 +1,10 @@
 """A folder that a command fills file by file, that can be interrupted, and in which nothing is overwritten."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from fusion_lightning.commands.files import write_whole
 from fusion_lightning.errors import UserError
 
 
@@ -52,10 +52,7 @@ class Manifest:
             raise UserError(f"{target} exists and is not what this recipe writes: move it away, then run again")
         try:
             if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f".{target.name}.part")
-                part.write_bytes(data)
-                os.replace(part, target)
+                write_whole(target, data)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror}; run again to continue") from error
         return path.as_posix()

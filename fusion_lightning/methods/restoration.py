@@ -21,8 +21,8 @@ from fusion_lightning.operators.blur import DEFAULT_RHO
 Denoiser = Literal["nlm", "bilateral"]
 
 _BLURS = ("blur", "motion_blur", "defocus")
-_SIGNAL = 0.2
-"""Standard deviation of the grey levels of ordinary images, in [0, 1] units, for the Wiener filter's noise ratio."""
+_SIGNAL = 0.1
+"""Standard deviation of detail in ordinary images, in [0, 1] units, for the Wiener filter's noise ratio."""
 
 
 class Restormer(FusionMethod):
@@ -73,9 +73,9 @@ class Restormer(FusionMethod):
 class ClassicalRestorer(FusionMethod):
     """Textbook filters, each chosen from what is recorded to have happened: a restorer that is told the degradation.
 
-    A source of lower resolution is enlarged (bicubic); a blur is undone by its Wiener filter, whose ρ is the ratio of
-    the noise's to an ordinary image's variance; noise alone is smoothed as strongly as it is. Other effects (haze,
-    rain, light) and sources of unknown history stay as they are.
+    A source of lower resolution is enlarged (bicubic), no more. A blur is undone by its Wiener filter, whose ρ is the
+    ratio of the variances of noise and detail; noise alone is smoothed as strongly as it is. Other effects (haze, rain,
+    light) and sources of unknown history stay as they are.
 
     Args:
         denoiser: ``nlm``, non-local means on 8 bits, or ``bilateral``.
@@ -111,27 +111,29 @@ class ClassicalRestorer(FusionMethod):
             UserError: If controls are given: there are none.
         """
         self.check_no_controls(controls)
-        a, b = same_size(batch["source_a"], batch["source_b"])
-        return FusionOutput(
-            restored_a=self._restore(a, [sample["a"] for sample in batch["degradation"]]),
-            restored_b=self._restore(b, [sample["b"] for sample in batch["degradation"]]),
-        )
+        enlarged = same_size(batch["source_a"], batch["source_b"])
+        restored = []
+        for side, delivered, image in zip("ab", (batch["source_a"], batch["source_b"]), enlarged, strict=True):
+            if image.shape != delivered.shape:
+                # a filter would sharpen the pixels of the enlarged image, not the scene: worse than leaving it
+                restored.append(image)
+                continue
+            effects = [sample[side] for sample in batch["degradation"]]  # type: ignore[literal-required]
+            pairs = zip(image.split(1), effects, strict=True)
+            restored.append(torch.cat([self._restore(one, applied) for one, applied in pairs]))
+        return FusionOutput(restored_a=restored[0], restored_b=restored[1])
 
     def configure_optimizers(self) -> Any:
         """Nothing is learned."""
         return None
 
-    def _restore(self, images: Tensor, effects: Sequence[Sequence[AppliedDegradation]]) -> Tensor:
-        return torch.cat(
-            [self._restore_one(image[None], applied) for image, applied in zip(images, effects, strict=True)]
-        )
-
-    def _restore_one(self, image: Tensor, effects: Sequence[AppliedDegradation]) -> Tensor:
+    def _restore(self, image: Tensor, effects: Sequence[AppliedDegradation]) -> Tensor:
         noise = float(from_degradations(effects).sigma)
         blurs = [effect for effect in effects if effect["name"] in _BLURS]
         if blurs:
             rho = max(DEFAULT_RHO, (noise / _SIGNAL) ** 2)
-            return from_degradations(blurs, rho=rho).A_dagger(image).clamp(0, 1)
+            # the filter dims flat areas to 1 / (1 + ρ) of their light
+            return ((1 + rho) ** len(blurs) * from_degradations(blurs, rho=rho).A_dagger(image)).clamp(0, 1)
         return self._denoise(image, noise) if noise > 0 else image
 
     def _denoise(self, image: Tensor, noise: float) -> Tensor:

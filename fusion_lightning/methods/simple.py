@@ -153,9 +153,15 @@ def _enlarge(small: Tensor, like: Tensor) -> Tensor:
 
 def _mean(image: Tensor, radius: int) -> Tensor:
     """Mean over a square window, of the pixels that lie inside the image."""
-    side = 2 * radius + 1
-    rows = F.avg_pool2d(image, (1, side), 1, (0, radius), count_include_pad=False)
-    return F.avg_pool2d(rows, (side, 1), 1, (radius, 0), count_include_pad=False)
+    mean = image.double()  # running sums lose digits
+    for dim in (-2, -1):
+        length = image.shape[dim]
+        position = torch.arange(length, device=image.device)
+        ends, starts = (position + radius + 1).clamp(max=length), (position - radius).clamp(min=0)
+        sums = F.pad(mean.cumsum(dim), (1, 0) if dim == -1 else (0, 0, 1, 0))
+        count = (ends - starts).view(-1, *[1] * (-1 - dim))
+        mean = (sums.index_select(dim, ends) - sums.index_select(dim, starts)) / count
+    return mean.to(image)
 
 
 def _gaussian(image: Tensor, sigma: float) -> Tensor:

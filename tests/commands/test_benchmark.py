@@ -1,0 +1,200 @@
+"""The benchmark, through the command line, on tiny drawn scenes."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fusion_lightning.batch import FusionBatch
+from fusion_lightning.commands.comparison import wins
+from fusion_lightning.commands.measuring import measure
+from fusion_lightning.datamodules import FusionData
+from fusion_lightning.main import main
+from fusion_lightning.methods import Average, FusionMethod, FusionOutput, Maximum
+from fusion_lightning.metrics import METRICS
+
+ROWS = ["street_00000", "street_00001"]
+
+
+class Breaks(FusionMethod):
+    """Fails at the second pair."""
+
+    def fuse(self, batch: FusionBatch, controls: object = None) -> FusionOutput:
+        if batch["name"][0] == ROWS[1]:
+            raise RuntimeError("out of\n luck")
+        return FusionOutput(fused=batch["source_a"])
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Two rules, a cascade and a method that breaks, on two pairs, clean and noisy."""
+    content = {
+        "methods": {
+            "average": "Average",
+            "maximum": {"class_path": "Maximum", "scenarios": ["clean"]},
+            "restored average": {"class_path": "RestoreThenFuse", "init_args": {"fuser": "Average"}},
+            "broken": "Breaks",
+        },
+        "data": {"street": {"config": "synthetic.yaml", "length": 16, "scene_size": 64}},
+        "scenarios": ["clean", "drfusion_noise"],
+        "metrics": "MI,Qabf",
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def run(recipe: Path, output: Path, *more: str) -> int:
+    return main(["benchmark", "--config", str(recipe), "--output", str(output), *more])
+
+
+def pairs(scenario: str) -> FusionData:
+    """The pairs of the recipe."""
+    data = FusionData(length=16, scene_size=64, scenarios=[scenario], batch_size=1, num_workers=0, crop_size=None)
+    data.setup("test")
+    return data
+
+
+def rows_of(output: Path) -> list[dict[str, str]]:
+    with (output / "scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_are_those_of_the_metrics_and_everything_is_written(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert run(recipe, output) == 0
+    printed = capsys.readouterr().out
+    assert "broken failed on street, clean: RuntimeError: out of luck" in printed
+    rows = rows_of(output)
+    assert [(row["scenario"], row["method"]) for row in rows if row["name"] == ROWS[0]] == [
+        ("clean", "average"),
+        ("drfusion_noise", "average"),
+        ("clean", "maximum"),
+        ("clean", "restored average"),
+        ("drfusion_noise", "restored average"),
+    ]
+    data = FusionData(
+        length=16, scene_size=64, scenarios=["drfusion_noise"], batch_size=1, num_workers=0, crop_size=None
+    )
+    data.setup("test")
+    noisy = [row for row in rows if row["scenario"] == "drfusion_noise" and row["method"] == "average"]
+    for row, batch in zip(noisy, data.test_dataloader(), strict=True):
+        fused = Average().fuse(batch)["fused"]
+        for name in ("MI", "Qabf"):
+            expected = METRICS[name]().per_image(fused, batch["clean_a"], batch["clean_b"]).item()
+            assert float(row[name]) == pytest.approx(expected, rel=1e-6)
+    report = (output / "report.md").read_text()
+    assert "| broken | failed | – |" in report
+    assert "street, drfusion_noise: restored sources" in report
+    assert "images on which a method is the best" in report
+    assert "\\begin{tabular}" in (output / "report.tex").read_text()
+    for scenario in ("clean", "drfusion_noise"):
+        assert cv2.imread(str(output / "sheets" / f"{scenario}.png")).shape[1] > 5 * 224
+    assert (output / "quality_time.png").is_file()
+
+
+def test_what_is_finished_is_not_measured_again_and_changes_are_noticed(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    run(recipe, output)
+    trials = sorted((output / "trials").rglob("*.json"))
+    stamps = {path: path.stat().st_mtime_ns for path in trials}
+    run(recipe, output)
+    # what failed is tried again
+    assert {path.name for path in trials if path.stat().st_mtime_ns != stamps[path]} == {"broken.json"}
+    trials[0].write_text(trials[0].read_text()[:50])  # as if the disk had been pulled
+    capsys.readouterr()
+    run(recipe, output, "--seed", "1")
+    assert "data changed, measured anew" in capsys.readouterr().out
+    assert all(json.loads(path.read_text())["recipe"]["data"]["seed"] == 1 for path in trials)
+
+
+def test_published_images_are_a_row(recipe: Path, tmp_path: Path) -> None:
+    data = pairs("clean")
+    (tmp_path / "theirs").mkdir()
+    for batch in data.test_dataloader():
+        image = Maximum().fuse(batch)["fused"][0].permute(1, 2, 0).numpy()[..., ::-1]
+        cv2.imwrite(str(tmp_path / "theirs" / f"{batch['name'][0]}.png"), np.rint(image * 255))
+    content = yaml.safe_load(recipe.read_text())
+    content["methods"] = {"maximum": "Maximum", "theirs": {"folder": str(tmp_path / "theirs")}}
+    recipe.write_text(yaml.safe_dump(content))
+    assert run(recipe, tmp_path / "out") == 0
+    scores = {
+        (row["method"], row["name"]): float(row["Qabf"])
+        for row in rows_of(tmp_path / "out")
+        if row["scenario"] == "clean"
+    }
+    assert scores["theirs", ROWS[0]] == pytest.approx(scores["maximum", ROWS[0]], abs=5e-3)  # they are 8-bit
+    (tmp_path / "theirs" / f"{ROWS[1]}.png").unlink()
+    run(recipe, tmp_path / "out")
+    failure = json.loads((tmp_path / "out" / "trials" / "street" / "clean" / "theirs.json").read_text())["failure"]
+    assert failure == f"{tmp_path / 'theirs'} has no image called {ROWS[1]}"
+
+
+def test_costs_are_counted() -> None:
+    class OneConvolution(FusionMethod):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+        def fuse(self, batch: FusionBatch, controls: object = None) -> FusionOutput:
+            return FusionOutput(fused=self.convolution(batch["source_a"]).clamp(0, 1))
+
+    data = pairs("clean")
+    metrics = {"MI": METRICS["MI"]()}
+    results, cost = measure(
+        OneConvolution(), data.test_dataloader(), metrics, torch.device("cpu"), False, lambda *_: None
+    )
+    assert [result["name"] for result in results] == ROWS
+    assert cost is not None
+    assert (cost["parameters"], cost["flops"], cost["size"]) == (10, 2 * 9 * 64 * 64, [64, 64])
+    assert all(result["seconds"] > 0 for result in results)
+
+
+def test_wins_count_ties_for_all() -> None:
+    table = wins({"x": {"MI": np.array([1.0, 2.0, 3.0])}, "y": {"MI": np.array([1.0, 1.0, 4.0])}})
+    assert [row[1] for row in table.rows] == [("2", 1), ("2", 1)]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--metrics", "MII"], "--metrics must be"),
+        (["--limit", "0"], "--limit must be at least 1"),
+        (["--scenarios", "nose"], "did you mean `noise`"),
+        (["--data.street", "nowhere.yaml"], "there is no such file"),
+        (["--data.street", '{"config": "roadscene.yaml", "root": "nowhere"}'], "`nowhere`"),
+        (["--methods.other", '{"checkpoints": "x"}'], "method 'other' must have"),
+        (["--methods.AVERAGE", "Average"], "names that differ"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_measured(
+    recipe: Path, tmp_path: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(recipe, tmp_path / "out", *more) in (1, 2)
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert run(recipe, tmp_path / "out") == 1
+    assert "not from an earlier benchmark" in capsys.readouterr().err
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_the_shipped_configuration_runs(tmp_path: Path) -> None:
+    arguments = ["benchmark", "--config", "benchmark.yaml", "--output", str(tmp_path / "out"), "--limit", "1"]
+    assert main([*arguments, "--scenarios", "clean", "--metrics", "MI"]) == 0
+    assert {row["method"] for row in rows_of(tmp_path / "out")} >= {"average", "laplacian", "restored laplacian"}
