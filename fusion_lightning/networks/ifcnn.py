@@ -1,6 +1,7 @@
 """IFCNN: features of every source, fused element by element."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal, get_args
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_lightning.errors import UserError
+from fusion_lightning.networks.layers import extend_border
 
 FusionRule = Literal["max", "sum", "mean"]
 
@@ -51,15 +53,14 @@ class IFCNNNetwork(nn.Module):
     def forward(self, sources: Sequence[Tensor]) -> Tensor:
         """Fuse any number of sources (B, 3, H, W) in [0, 1]; the result may leave [0, 1] a little."""
         stacked = (torch.cat(list(sources)) - self.mean) / self.spread
-        features = self.conv2(self.conv1(_repeat_border(stacked, 3)))
-        fused = self.conv4(self.conv3(self._rule(features.unflatten(0, (len(sources), -1)))))
+        features = self.conv2(self.conv1(extend_border(stacked, 3, "replicate")))
+        fused = self.conv4(self.conv3(self._rule(features.chunk(len(sources)))))
         return fused * self.spread + self.mean
 
-    def _rule(self, features: Tensor) -> Tensor:
-        """Features (sources, B, C, H, W) to (B, C, H, W)."""
-        if self.fusion == "max":
-            return features.amax(dim=0)
-        return features.sum(dim=0) if self.fusion == "sum" else features.mean(dim=0)
+    def _rule(self, features: Sequence[Tensor]) -> Tensor:
+        """Features of all sources, (B, C, H, W) each, to one; pairwise, which keeps the layout and outruns `amax`."""
+        fused = reduce(torch.maximum if self.fusion == "max" else torch.add, features)
+        return fused / len(features) if self.fusion == "mean" else fused
 
 
 class _Convolution(nn.Module):
@@ -71,8 +72,4 @@ class _Convolution(nn.Module):
         self.bn = nn.BatchNorm2d(_CHANNELS)
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(_repeat_border(features, 1))))
-
-
-def _repeat_border(features: Tensor, width: int) -> Tensor:
-    return F.pad(features, (width,) * 4, mode="replicate")
+        return F.relu(self.bn(self.conv(extend_border(features, 1, "replicate"))), inplace=True)

@@ -1,5 +1,7 @@
 """Small layers that the networks share."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,6 +39,15 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         return image
     mode = "reflect" if below < height and right < width else "replicate"
     return F.pad(image, (0, right, 0, below), mode=mode)
+
+
+def extend_border(features: Tensor, width: int, mode: Literal["replicate", "reflect"]) -> Tensor:
+    """Repeat or mirror the border of features (B, C, H, W) by `width` pixels on every side.
+
+    Outside mixed precision, which would copy half-precision features to float32 for this, and back.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        return F.pad(features, (width,) * 4, mode=mode)
 
 
 def as_tokens(features: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusion_lightning.networks.layers import extend_border
+
 _GROWTH, _DENSE_LAYERS = 44, 6
 _DECODER = (128, 64, 32)
 _SLOPE = 0.2
@@ -26,14 +28,18 @@ class U2FusionNetwork(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse grey images (B, 1, H, W) in [0, 1], at least 2 × 2 pixels, to one in [0, 1]."""
         first, *later = self.dense
-        features = F.leaky_relu(first(torch.cat((a, b), dim=1)), _SLOPE)
+        features = _activated(first, torch.cat((a, b), dim=1))
         for layer in later:
-            features = torch.cat((features, F.leaky_relu(layer(features), _SLOPE)), dim=1)
+            features = torch.cat((features, _activated(layer, features)), dim=1)
         for layer in self.decoder:
-            features = F.leaky_relu(layer(features), _SLOPE)
-        return (self.last(features).tanh() + 1) / 2
+            features = _activated(layer, features)
+        return (self.last(extend_border(features, 1, "reflect")).tanh() + 1) / 2
+
+
+def _activated(layer: nn.Module, features: Tensor) -> Tensor:
+    return F.leaky_relu(layer(extend_border(features, 1, "reflect")), _SLOPE, inplace=True)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     # PyTorch's own initialisation is small enough that the tanh of ten layers does not saturate at the first steps
-    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+    return nn.Conv2d(inputs, outputs, 3)
