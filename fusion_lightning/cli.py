@@ -1,26 +1,34 @@
-"""The command line behind the front door: LightningCLI for the trainer's verbs, plain functions for the rest."""
+"""The command line of the trainer's verbs: LightningCLI with a folder per run and guards."""
 
-import importlib
-import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any
 
-from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import FSDPStrategy
 
-from fusion_lightning.callbacks import PredictionWriter, Previews, RunRecord, ScoreTable
-from fusion_lightning.configuration import explain, resolve_config_names
+from fusion_lightning.callbacks import (
+    Interruption,
+    NumericalFaults,
+    PredictionWriter,
+    Previews,
+    RunRecord,
+    ScoreTable,
+)
+from fusion_lightning.checkpoints import AtomicCheckpoints
+from fusion_lightning.configuration import resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
+from fusion_lightning.loggers import WandbRecord, make_loggers
 from fusion_lightning.methods import FusionMethod, read_checkpoint
-from fusion_lightning.runs import RunFolder, make_loggers
+from fusion_lightning.options import OneSentenceParser
+from fusion_lightning.runs import RunFolder, newest_checkpoint
 
 
 def run_trainer_command(args: Sequence[str]) -> None:
@@ -34,63 +42,7 @@ def run_trainer_command(args: Sequence[str]) -> None:
         _finish_record(failed=not finished)
 
 
-def run_other_command(args: Sequence[str]) -> None:
-    """Run the function of the same name in ``fusion_lightning.commands``, its arguments as options."""
-    command, *rest = args
-    # the demo uses this command line itself, so it lies above it
-    module = "fusion_lightning.demo" if command == "demo" else f"fusion_lightning.commands.{command}"
-    function = getattr(importlib.import_module(module), command)
-    parser = _PlainParser(prog=f"python -m fusion_lightning {command}")
-    parser.add_argument("--config", action="config", help="a YAML file with values for these options")
-    parser.add_function_arguments(function, as_group=False)
-    values = parser.parse_args(_gather_lists(function, resolve_config_names(rest)))
-    values.pop("config", None)
-    function(**parser.instantiate_classes(values))
-
-
-def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[str]:
-    """Rewrite what people type into what the parser reads.
-
-    ``--source-a`` becomes ``--source_a``, a lone flag ``true``, and the values of an option that takes a list,
-    ``--fused A B --fused C``, one JSON list.
-    """
-    options: dict[str, list[str]] = {}
-    values = options.setdefault("", [])
-    for argument in args:
-        if argument.startswith("--"):
-            name, equals, value = argument.partition("=")
-            values = options.setdefault(name.replace("-", "_").replace("__", "--", 1), [])
-            values.extend([value] if equals else [])
-        else:
-            values.append(argument)
-    hints = get_type_hints(function)
-    gathered = options.pop("")
-    for name, values in options.items():
-        hint = hints.get(name.removeprefix("--"))
-        if list in (get_origin(hint), *map(get_origin, get_args(hint))):
-            gathered += [f"{name}={json.dumps(values)}"]
-        elif not values and hint is bool:
-            gathered += [f"{name}=true"]
-        else:
-            gathered += [f"{name}={value}" for value in values] or [name]
-    return gathered
-
-
-class _OneSentence(ArgumentParser):
-    """Says what is wrong with the arguments in one sentence instead of with a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:  # a parser of a class within: what is around it will say where it happened
-            super().error(message, ex)
-        sys.stderr.write(f"error: {explain(message)}\n")
-        sys.exit(2)
-
-
-class _PlainParser(_OneSentence):
-    pass
-
-
-class _TrainerParser(_OneSentence, LightningArgumentParser):
+class _TrainerParser(OneSentenceParser, LightningArgumentParser):
     pass
 
 
@@ -133,12 +85,16 @@ class FusionCLI(LightningCLI):
             "--run_id", type=str | None, default=None, help="name of the run; default: the time it starts"
         )
         parser.add_argument("--log_dir", type=str, default="logs", help="where experiments go")
+        parser.add_argument(
+            "--log_checkpoints", type=bool, default=False, help="add the checkpoints to the W&B record as artifacts"
+        )
         # two, because one with a monitor saves nothing before the first validation: a lost run would be lost whole
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "best")
         parser.set_defaults({"checkpoint.filename": "last", "checkpoint.enable_version_counter": False})
         parser.set_defaults({"best.filename": "best", "best.enable_version_counter": False})
         parser.add_lightning_class_args(Previews, "previews")
+        parser.add_lightning_class_args(NumericalFaults, "faults")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without LightningCLI's warning about ``sys.argv``: our arguments are always explicit."""
@@ -147,14 +103,16 @@ class FusionCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Take the method's hyper-parameters from the checkpoint, if it holds the class that is asked for.
 
-        LightningCLI would build whatever class the checkpoint names.
+        LightningCLI would build whatever class the checkpoint names. ``last`` and ``best`` are the run's own.
         """
         config = self.config[self.config.subcommand]
+        asked = _class_name(config)
+        if config.get("ckpt_path") in ("last", "best"):
+            config["ckpt_path"] = self._own_checkpoint(config)
         path = config.get("ckpt_path")
-        if path is None or path in ("last", "best", "hpc", "registry"):
+        if path is None:
             return
         checkpoint = read_checkpoint(path)
-        asked = _class_name(config)
         if checkpoint["method"] != asked:
             raise UserError(
                 f"--ckpt_path {path} holds a {checkpoint['method']}, but the configuration asks for {asked}: "
@@ -163,15 +121,29 @@ class FusionCLI(LightningCLI):
         for key, value in checkpoint["hyper_parameters"].items():
             config.model.init_args[key] = value
 
-    def before_instantiate_classes(self) -> None:
-        """Decide where the run goes and refuse to score weights that were never trained."""
-        config = self.config[self.subcommand]
-        self.run = RunFolder.choose(
+    def _own_checkpoint(self, config: Any) -> str | None:
+        """The newest or the best checkpoint of the run that is named; `fit` begins a run that has none yet."""
+        if config.run_id is None and not os.environ.get("WANDB_RUN_ID"):
+            raise UserError(f"--ckpt_path {config.ckpt_path} needs --run_id, the name of the run that is meant")
+        folder = self._choose_folder(config, None).checkpoints
+        best = folder / "best.ckpt"
+        found = newest_checkpoint(folder) if config.ckpt_path == "last" else best if best.exists() else None
+        if found is None and (self.config.subcommand != "fit" or config.ckpt_path == "best"):
+            raise UserError(f"--ckpt_path {config.ckpt_path}: there is none in {folder}")
+        return None if found is None else str(found)
+
+    def _choose_folder(self, config: Any, checkpoint: str | None) -> RunFolder:
+        return RunFolder.choose(
             root=config.log_dir,
             experiment=config.experiment or self._asked_experiment or _class_name(config).lower(),
             run_id=config.run_id,
-            checkpoint=config.get("ckpt_path"),
+            checkpoint=checkpoint,
         )
+
+    def before_instantiate_classes(self) -> None:
+        """Decide where the run goes."""
+        config = self.config[self.subcommand]
+        self.run = self._choose_folder(config, config.get("ckpt_path"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Point the callbacks at the run's folder and add the loggers, unless the user chose some."""
@@ -180,20 +152,60 @@ class FusionCLI(LightningCLI):
         if self.subcommand != "fit":
             # averaging weights is done when training is; the checkpoint holds the averaged ones
             config.callbacks = [one for one in config.callbacks or [] if not isinstance(one, WeightAveraging)]
+        elif _shards_weights(config.get("strategy")) and any(
+            isinstance(one, WeightAveraging) for one in config.callbacks or []
+        ):
+            raise UserError(
+                "weights that are sharded (fsdp) cannot be averaged: add --trainer.callbacks null, "
+                "or take ddp, which these networks fit (docs/distributed.md)"
+            )
         for name in ("checkpoint", "best"):
             self._get(self.config_init, name).dirpath = str(self.run.checkpoints)
         best = self._get(self.config_init, "best")
         best.save_top_k = 0 if best.monitor is None else best.save_top_k
         self._get(self.config_init, "previews").folder = str(self.run.pictures)
+        self._get(self.config_init, "faults").folder = str(self.run.faults)
         self.save_config_kwargs = {"folder": str(self.run.path), "save_to_log_dir": False}
         chosen = config.get("logger") not in (None, True)
         if self.subcommand == "predict" and not chosen:
             kwargs["logger"] = False  # there is nothing to log
         elif not chosen and not config.get("fast_dev_run"):
-            kwargs["logger"] = make_loggers(self.run, verb=str(self.subcommand))
-        written: list[Callback] = [ScoreTable(str(self.run.path)), PredictionWriter(str(self.run.predictions))]
-        self.trainer_defaults["callbacks"] = written
+            kwargs["logger"] = make_loggers(
+                self.run.path,
+                self.run.experiment,
+                self.run.run_id,
+                verb=str(self.subcommand),
+                checkpoints=self._get(self.config_init, "log_checkpoints"),
+            )
+        kept: list[Callback] = [
+            ScoreTable(str(self.run.path)),
+            PredictionWriter(str(self.run.predictions)),
+        ]
+        if not config.get("fast_dev_run"):  # which saves nothing
+            kept.append(Interruption(str(self.run.checkpoints)))
+        self.trainer_defaults["callbacks"] = kept
+        config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpoints()]
         return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse to overwrite a run, and begin its record."""
+        if self.config_init["fit"].get("ckpt_path") is None and self.trainer.is_global_zero:
+            existing = newest_checkpoint(self.run.checkpoints)
+            if existing is not None:
+                raise UserError(
+                    f"{self.run.path} holds a run already: go on with it by --ckpt_path {existing}, "
+                    "or choose another --run_id"
+                )
+        self._begin()
+
+    before_validate = before_test = before_predict = lambda self: self._begin()
+
+    def _begin(self) -> None:
+        if self.trainer.is_global_zero:
+            self.run.make()
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbRecord):
+                logger.begin()
 
     def _check_before_anything_is_written(self) -> None:
         config = self.config[self.subcommand]
@@ -204,6 +216,14 @@ class FusionCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+
+def _shards_weights(strategy: Any) -> bool:
+    return "fsdp" in strategy if isinstance(strategy, str) else isinstance(strategy, FSDPStrategy)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _class_name(config: Any) -> str:

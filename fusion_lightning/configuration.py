@@ -32,15 +32,22 @@ def resolve_config_names(args: Sequence[str]) -> list[str]:
         if option not in _FILE_OPTIONS:
             continue
         if equals:
-            resolved[index] = f"{option}={_find(option, value)}"
+            resolved[index] = f"{option}={find_config(option, value)}"
         elif index + 1 < len(resolved):
-            resolved[index + 1] = _find(option, resolved[index + 1])
+            resolved[index + 1] = find_config(option, resolved[index + 1])
     return resolved
 
 
-def _find(option: str, name: str) -> str:
+def find_config(option: str, name: str) -> str:
+    """The path of a configuration file: as given, or among the shipped ones, by its name or with their folder.
+
+    Raises:
+        UserError: If there is none.
+    """
     if not name.endswith((".yaml", ".yml")) or Path(name).is_file():
         return name
+    if not Path(name).is_absolute() and (config_folder() / name).is_file():
+        return str(config_folder() / name)
     shipped = {path.name: path for path in sorted(config_folder().rglob("*.yaml"))}
     if name in shipped:
         return str(shipped[name])

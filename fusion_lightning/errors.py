@@ -1,4 +1,7 @@
-"""The one exception a user is meant to read."""
+"""The exceptions a user is meant to read, and the plain reason behind one of the file system's."""
+
+import errno
+import signal
 
 
 class UserError(ValueError):
@@ -7,3 +10,39 @@ class UserError(ValueError):
     The message is one sentence that says what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with code 1; from Python it is an ordinary `ValueError`.
     """
+
+
+class Interrupted(UserError):  # noqa: N818 (nothing went wrong)
+    """A run was asked to stop, and has done so at the end of a step.
+
+    Args:
+        message: What was saved, and how to go on.
+        signum: The signal that asked.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signal.Signals(signum)
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as a shell reports it."""
+        return 128 + self.signum
+
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full, free some space",
+    errno.EDQUOT: "the disk quota is used up, free some space",
+    errno.EFBIG: "the file would be larger than the limit for files, raise it (ulimit -f)",
+    errno.EACCES: "permission is denied, choose a place you may use",
+    errno.EPERM: "permission is denied, choose a place you may use",
+    errno.EROFS: "the file system is read-only, choose another place",
+    errno.ENOTDIR: "a part of its path is a file, choose another place",
+    errno.EEXIST: "something else is in its place, choose another",
+    errno.EISDIR: "a folder is in its place, choose another name",
+}
+
+
+def plain_reason(error: OSError) -> str:
+    """Why the file system refused, in plain words."""
+    return _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())

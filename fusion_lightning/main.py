@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import Interrupted, UserError, plain_reason
 
 TRAINER_COMMANDS = {
     "fit": "train a method",
@@ -25,6 +25,7 @@ OTHER_COMMANDS = {
     "evaluate": "score folders of fused images, whatever made them",
     "benchmark": "compare methods, scenario by scenario, in tables and pictures",
     "degrade": "write a degraded copy of a folder of images",
+    "sweep": "search for better settings on this machine with a W&B sweep file",
     "gallery": "draw every degradation at every severity",
     "demo": "train, test and fuse on built-in scenes in a few minutes",
 }
@@ -40,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 when all went well, 1 when the work could not be done, 2 when the command line or a
-        configuration cannot be understood, 130 when interrupted.
+        configuration cannot be understood, 128 + a signal's number when interrupted.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
@@ -64,15 +65,19 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             raise
         cause = _cause(error)
-        if isinstance(cause, UserError | OSError):
+        if isinstance(cause, Interrupted):
+            return _refuse(_sentence(cause), code=cause.exit_code)
+        if isinstance(cause, UserError):
             return _refuse(_sentence(cause))
+        if isinstance(cause, OSError):
+            return _refuse(f"{cause.filename or 'a file'} cannot be read or written: {plain_reason(cause)}")
         return _refuse(f"{type(cause).__name__}: {_sentence(cause)} (traceback in {_keep_traceback()})")
     return 0
 
 
 def _runner(command: str) -> Callable[[Sequence[str]], object]:
-    name = "run_trainer_command" if command in TRAINER_COMMANDS else "run_other_command"
-    runner: Callable[[Sequence[str]], object] = getattr(importlib.import_module("fusion_lightning.cli"), name)
+    module, name = ("cli", "run_trainer_command") if command in TRAINER_COMMANDS else ("options", "run_other_command")
+    runner: Callable[[Sequence[str]], object] = getattr(importlib.import_module(f"fusion_lightning.{module}"), name)
     return runner
 
 

@@ -1,18 +1,13 @@
-"""Where a run's files go, and the loggers that record it."""
+"""Where a run's files go."""
 
-import netrc
 import os
 import re
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
-
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, plain_reason
 
 _RUN_ID = "FUSION_LIGHTNING_RUN_ID"
 _CHECKPOINTS = "checkpoints"
@@ -41,8 +36,10 @@ class RunFolder:
         inherited = os.environ.get(_RUN_ID) if os.environ.get("LOCAL_RANK", "0") != "0" else None
         run_id = run_id or os.environ.get("WANDB_RUN_ID") or inherited or _new_run_id()
         for option, value in (("--experiment", experiment), ("--run_id", run_id)):
-            if not re.fullmatch(r"[\w.-]+", value):
-                raise UserError(f"{option} must be made of letters, digits, '.', '_' and '-', but got {value!r}")
+            if not re.fullmatch(r"[\w-][\w.-]*", value):
+                raise UserError(
+                    f"{option} must be made of letters, digits, '_', '-' and, inside, '.', but got {value!r}"
+                )
         os.environ[_RUN_ID] = run_id
         return cls(root, experiment, run_id)
 
@@ -66,48 +63,30 @@ class RunFolder:
         """Where `predict` writes fused images."""
         return self.path / "predictions"
 
+    @property
+    def faults(self) -> Path:
+        """Where the state before a loss that is no number goes."""
+        return self.path / "faults"
 
-def make_loggers(run: RunFolder, verb: str) -> list[Logger]:
-    """Weights & Biases, offline by itself when nobody is logged in, and a CSV of the same scalars beside it."""
-    from wandb import Settings  # slow to import, and only needed once a run starts
+    def make(self) -> None:
+        """Make the folder now, rather than find out that it cannot be made when there is something to lose.
 
-    offline = not _logged_in()
-    if offline and os.environ.get("WANDB_MODE") is None:
-        rank_zero_info(f"W&B: not logged in, so this run is recorded offline in {run.path / 'wandb'}")
-    project = os.environ.get("WANDB_PROJECT", "fusion_lightning")
-    wandb = WandbLogger(
-        project=project,
-        name=f"{run.experiment}/{run.run_id}",
-        id=run.run_id,
-        save_dir=str(run.path),
-        offline=offline,
-        resume=None if offline else "allow",
-        group=run.experiment,
-        settings=Settings(silent=True, console="off"),
-    )
-    return [wandb, CSVLogger(save_dir=str(run.path), name="csv", version=_unused(run.path / "csv", verb))]
+        Raises:
+            UserError: If it cannot be made or written to.
+        """
+        probe = self.path / ".probe"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"0")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"the folder {self.path} cannot be used (--log_dir): {plain_reason(error)}") from error
 
 
-def _unused(folder: Path, name: str) -> str:
-    """A name not taken in a folder: CSVLogger would delete an earlier record of that name."""
-    number, candidate = 1, name
-    while (folder / candidate).exists():
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint in a folder that was written last, which is the one furthest on; None if there is none."""
+    return max(Path(folder).glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-def _logged_in() -> bool:
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"] == "online"
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

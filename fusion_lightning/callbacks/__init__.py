@@ -1,8 +1,10 @@
 """Pictures, tables and files written while a method runs."""
 
+from fusion_lightning.callbacks.faults import NumericalFaults
+from fusion_lightning.callbacks.interruption import Interruption
 from fusion_lightning.callbacks.predictions import PredictionWriter
 from fusion_lightning.callbacks.previews import Previews
 from fusion_lightning.callbacks.record import RunRecord
 from fusion_lightning.callbacks.scores import ScoreTable
 
-__all__ = ["PredictionWriter", "Previews", "RunRecord", "ScoreTable"]
+__all__ = ["Interruption", "NumericalFaults", "PredictionWriter", "Previews", "RunRecord", "ScoreTable"]

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fusion_lightning.batch import FusionBatch, to_image
+from fusion_lightning.callbacks.folders import shared_folder
 from fusion_lightning.methods import FusionOutput
 from fusion_lightning.pictures import write_image
 
@@ -19,6 +20,10 @@ class PredictionWriter(Callback):
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Agree on the folder."""
+        self.folder = shared_folder(trainer, self.folder)
 
     def on_predict_batch_end(
         self,

@@ -1,17 +1,25 @@
 """The configuration a run was started with, kept beside its checkpoints."""
 
+import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import lightning
+import numpy as np
+import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+
+import fusion_lightning
 
 
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` into the run's folder and hands the same to the loggers: the only place that does.
 
     A run that is resumed or scored keeps its first ``config.yaml``; the later ones are ``config-2.yaml`` and so on.
+    The version of the code stands in the file's first line and in the loggers' ``code``.
 
     Args:
         parser: The parser of the command.
@@ -26,12 +34,39 @@ class RunRecord(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the configuration; called on the first rank only, so nothing collective happens here."""
-        text = self.parser.dump(self.config, skip_none=False)
+        text, code = self.parser.dump(self.config, skip_none=False), code_version()
         self.folder.mkdir(parents=True, exist_ok=True)
         number, path = 1, self.folder / "config.yaml"
         while path.exists():
             number += 1
             path = self.folder / f"config-{number}.yaml"
-        path.write_text(text)
+        path.write_text(f"# {', '.join(f'{name} {version}' for name, version in code.items())}\n{text}")
         for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(text))
+            logger.log_hyperparams(
+                {**yaml.safe_load(text), "code": code, "devices": trainer.num_devices, "nodes": trainer.num_nodes}
+            )
+
+
+def code_version() -> dict[str, str]:
+    """The versions that a number may depend on, and the commit of a checkout, marked if files differ from it."""
+    versions = {
+        "fusion_lightning": fusion_lightning.__version__,
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    checkout = Path(fusion_lightning.__file__).parents[1]
+    commit = _git(checkout, "rev-parse", "HEAD") if (checkout / ".git").exists() else ""
+    if commit:
+        versions["commit"] = commit + (" with changes" if _git(checkout, "status", "--porcelain") else "")
+    return versions
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says; nothing if it is not installed or refuses."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

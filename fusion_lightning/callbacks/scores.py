@@ -1,12 +1,15 @@
 """The score table: one row per test image."""
 
 import csv
+import itertools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from torch.distributed import all_gather_object
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.methods import ScoreRow, StepOutput
@@ -42,14 +45,26 @@ class ScoreTable(Callback):
         """Collect the rows of one batch."""
         self.rows.extend(outputs["rows"])
 
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Collect the rows of all processes, to which the images were dealt out in turn."""
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            all_gather_object(gathered, self.rows)
+            turns = itertools.zip_longest(*gathered)
+            self.rows = [row for turn in turns for row in turn if row is not None]
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table, on the first rank only."""
         if not trainer.is_global_zero or not self.rows:
             return
-        path = _set_earlier_aside(Path(self.folder) / "scores.csv")
         table = score_table(self.rows)
-        with path.open("w", newline="") as file:
+        path = Path(self.folder) / "scores.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        with unfinished.open("w", newline="") as file:
             csv.writer(file).writerows(table)
+        _set_aside(path)
+        os.replace(unfinished, path)
         print(f"scores written to {path}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -69,12 +84,10 @@ def score_table(rows: list[ScoreRow]) -> list[list[Any]]:
     return [*table, ["mean", "", *means]]
 
 
-def _set_earlier_aside(path: Path) -> Path:
-    """Rename an existing file to the first free ``name-N.csv`` and return the free path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _set_aside(path: Path) -> None:
+    """Rename an existing file to the first free ``name-N.csv``."""
     if path.exists():
         number = 2
         while (aside := path.with_stem(f"{path.stem}-{number}")).exists():
             number += 1
         path.rename(aside)
-    return path

@@ -1,6 +1,7 @@
 """The one data module: any set of paired folders, or scenes drawn from a seed."""
 
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -13,7 +14,7 @@ from fusion_lightning.batch import FusionBatch, FusionSample, collate
 from fusion_lightning.datamodules.check import cache_pairs, check_pairs
 from fusion_lightning.datamodules.dataset import FusionDataset, Pairs
 from fusion_lightning.datamodules.pairs import SPLITS, Folders, PairedFolders, find_pairs
-from fusion_lightning.datamodules.sampler import PairLoader, TrainSampler
+from fusion_lightning.datamodules.sampler import EvaluationSampler, PairLoader, TrainSampler
 from fusion_lightning.datamodules.split import Found, SplitRule, Splits, make_splits, read_splits, write_splits
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
 from fusion_lightning.degradations import Scenario, degrade, scenario
@@ -53,10 +54,12 @@ class FusionData(LightningDataModule):
         scenarios: What can go wrong: names of scenarios, or a mapping from a name of your own to the specifications of
             ``a`` and ``b``. Training draws one per sample; in evaluation they take turns. An empty list leaves the
             sources as delivered; None takes the everyday ones.
-        quotas: Scenario -> how many samples of every training batch and process get it.
+        quotas: Scenario -> how many of `batch_size` training samples get it.
         crop_size: Side of the training crops in pixels; None trains on whole images of one size.
         flip: Mirror half of the training samples.
         batch_size: Pairs per batch and process.
+        split_batch: `batch_size` counts all processes together, so that the effective batch stays as it is when their
+            number grows.
         num_workers: Processes that read ahead, per training process; None takes one per processor, at most 8.
         cache: Keep all decoded images in memory.
         check: Read every image before the run starts, and stop if one is broken.
@@ -83,6 +86,7 @@ class FusionData(LightningDataModule):
         crop_size: int | None = 256,
         flip: bool = True,
         batch_size: int = 8,
+        split_batch: bool = False,
         num_workers: int | None = None,
         cache: bool = False,
         check: bool = False,
@@ -111,6 +115,7 @@ class FusionData(LightningDataModule):
         self.crop_size = crop_size
         self.flip = flip
         self.batch_size = batch_size
+        self.split_batch = split_batch
         self.num_workers = _processors() if num_workers is None else num_workers
         self.cache = cache
         self.check = check
@@ -157,9 +162,10 @@ class FusionData(LightningDataModule):
         dataset = self._datasets["train"]
         if not len(dataset):
             raise UserError(f"`{self.root}` has no pairs to train on with `split: {self.split}`.")
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = TrainSampler(len(dataset), self.batch_size, self.seed, self.quotas, rank, world_size)
-        return self._loader(dataset, self.batch_size, sampler)
+        sampler = TrainSampler(
+            len(dataset), self.batch_size, self.seed, self.quotas, *self._process(), split=self.split_batch
+        )
+        return self._loader(dataset, sampler.batch_size, sampler)
 
     def val_dataloader(self) -> PairLoader:
         """Whole images of the val split."""
@@ -187,16 +193,21 @@ class FusionData(LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> PairLoader:
         one_size = self.root is None and all(_keeps_size(scenario) for scenario in self.scenarios)
-        return self._loader(self._datasets[split], self.batch_size if one_size else 1, None)
+        sampler = EvaluationSampler(len(self._datasets[split]), *self._process())
+        return self._loader(self._datasets[split], self.batch_size if one_size else 1, sampler)
 
-    def _loader(self, dataset: FusionDataset, batch_size: int, sampler: TrainSampler | None) -> PairLoader:
+    def _process(self) -> tuple[int, int]:
+        """The number of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, dataset: FusionDataset, batch_size: int, sampler: TrainSampler | EvaluationSampler) -> PairLoader:
         return PairLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=_collate,
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=_start_worker,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -228,9 +239,13 @@ def _collate(samples: Sequence[FusionSample]) -> FusionBatch:
     return collate(samples)
 
 
-def _use_one_thread(worker: int) -> None:
-    """The workers are the parallelism; threads of OpenCV inside each would only fight for the processors."""
-    cv2.setNumThreads(0)
+def _start_worker(worker: int) -> None:
+    """Prepare a process that reads ahead."""
+    cv2.setNumThreads(0)  # the workers are the parallelism: threads inside each would only fight for the processors
+    # what asks a run to stop often asks all its processes at once: the workers are needed until the step is finished,
+    # and end with the process that started them
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
 
 
 def _processors() -> int:

@@ -31,14 +31,15 @@ class TrainSampler(DistributedSampler[Draw]):
 
     Args:
         length: Number of pairs.
-        batch_size: Samples per process and step.
+        batch_size: Samples per process and step, or per step if the batch is split.
         seed: Seed of the order.
-        quotas: Scenario -> how many samples of each batch and process get it; the others draw theirs.
+        quotas: Scenario -> how many of `batch_size` samples get it; the others draw theirs.
         rank: This process.
         world_size: Number of processes.
+        split: Split `batch_size` over the processes, so that a step is the same for any number of them.
 
     Raises:
-        UserError: The quotas ask for more samples than a batch has.
+        UserError: The quotas ask for more samples than a batch has, or a batch cannot be split evenly.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TrainSampler(DistributedSampler[Draw]):
         quotas: Mapping[str, int] | None = None,
         rank: int = 0,
         world_size: int = 1,
+        split: bool = False,
     ) -> None:
         super().__init__(range(length), world_size, rank, seed=seed)  # type: ignore[arg-type]
         slots = [scenario for scenario, count in (quotas or {}).items() for _ in range(count)]
@@ -57,14 +59,21 @@ class TrainSampler(DistributedSampler[Draw]):
                 f"`quotas` ask for {len(slots)} samples per batch ({dict(quotas or {})}), "
                 f"but `batch_size` is {batch_size}: lower them or raise it."
             )
-        self.slots: list[str | None] = [*slots, *[None] * (batch_size - len(slots))]
+        if split and batch_size % world_size:
+            raise UserError(
+                f"`batch_size: {batch_size}` cannot be split over {world_size} processes: take a multiple of it."
+            )
+        padded = [*slots, *[None] * (batch_size - len(slots))]
+        self.slots: list[str | None] = padded if split else [slot for slot in padded for _ in range(world_size)]
+        """What the samples of a step get; they go to the processes in turn."""
+        self.batch_size = len(self.slots) // world_size
+        """Samples per process and step."""
         self.length = length
         self.start = 0
         """Samples of the epoch to pass over, because they were trained on before a resume."""
 
     def __len__(self) -> int:
-        batch = len(self.slots) * self.num_replicas
-        return max(self.length // batch, 1) * len(self.slots)
+        return max(self.length // len(self.slots), 1) * self.batch_size
 
     def __iter__(self) -> Iterator[Draw]:
         order = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))).permutation(
@@ -72,7 +81,35 @@ class TrainSampler(DistributedSampler[Draw]):
         )
         mine = np.resize(order, len(self) * self.num_replicas)[self.rank :: self.num_replicas]
         for position in range(self.start, len(self)):
-            yield Draw(self.epoch, int(mine[position]), self.slots[position % len(self.slots)])
+            place = (position * self.num_replicas + self.rank) % len(self.slots)
+            yield Draw(self.epoch, int(mine[position]), self.slots[place])
+
+
+class EvaluationSampler(DistributedSampler[int]):
+    """Every pair once, dealt out to the processes in turn.
+
+    PyTorch's own repeats some pairs until all processes have as many, which counts them twice in every mean.
+
+    Args:
+        length: Number of pairs.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        UserError: There are fewer pairs than processes.
+    """
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(range(length), world_size, rank, shuffle=False)  # type: ignore[arg-type]
+        if 0 < length < world_size:
+            raise UserError(f"{length} pairs cannot be shared by {world_size} processes: lower `trainer.devices`.")
+        self.mine = range(rank, length, world_size)
+
+    def __len__(self) -> int:
+        return len(self.mine)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.mine)
 
 
 class PairLoader(DataLoader[Any]):

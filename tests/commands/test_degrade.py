@@ -175,7 +175,7 @@ def test_every_shipped_recipe_names_a_scenario() -> None:
 
 
 def test_the_command_line_reads_a_recipe(pairs: Path, tmp_path: Path) -> None:
-    from fusion_lightning.cli import run_other_command
+    from fusion_lightning.options import run_other_command
 
     arguments = ["--input", str(pairs), "--output", str(tmp_path / "out"), "--seed", "5"]
     run_other_command(["degrade", "--config", "degrade_night.yaml", *arguments])

@@ -1,0 +1,67 @@
+"""The command line of everything that is not a trainer's verb: a function, its arguments as options."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser
+
+from fusion_lightning.configuration import explain, resolve_config_names
+
+
+def run_other_command(args: Sequence[str]) -> None:
+    """Run the function of the same name in ``fusion_lightning.commands``, its arguments as options."""
+    command, *rest = args
+    # the demo uses this command line itself, so it lies above it
+    module = "fusion_lightning.demo" if command == "demo" else f"fusion_lightning.commands.{command}"
+    function = getattr(importlib.import_module(module), command)
+    parser = OneSentenceParser(prog=f"python -m fusion_lightning {command}")
+    takes_values_from_file = "config" not in get_type_hints(function)  # unlike a sweep, whose own file it is
+    if takes_values_from_file:
+        parser.add_argument("--config", action="config", help="a YAML file with values for these options")
+    parser.add_function_arguments(function, as_group=False)
+    values = parser.parse_args(_gather_lists(function, resolve_config_names(rest)))
+    if takes_values_from_file:
+        values.pop("config", None)
+    function(**parser.instantiate_classes(values))
+
+
+def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[str]:
+    """Rewrite what people type into what the parser reads.
+
+    ``--source-a`` becomes ``--source_a``, a lone flag ``true``, and the values of an option that takes a list,
+    ``--fused A B --fused C``, one JSON list.
+    """
+    options: dict[str, list[str]] = {}
+    values = options.setdefault("", [])
+    for argument in args:
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            values = options.setdefault(name.replace("-", "_").replace("__", "--", 1), [])
+            values.extend([value] if equals else [])
+        else:
+            values.append(argument)
+    hints = get_type_hints(function)
+    gathered = options.pop("")
+    for name, values in options.items():
+        hint = hints.get(name.removeprefix("--"))
+        if list in (get_origin(hint), *map(get_origin, get_args(hint))):
+            gathered += [f"{name}={json.dumps(values)}"]
+        elif not values and hint is bool:
+            gathered += [f"{name}=true"]
+        else:
+            gathered += [f"{name}={value}" for value in values] or [name]
+    return gathered
+
+
+class OneSentenceParser(ArgumentParser):
+    """Says what is wrong with the arguments in one sentence instead of with a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say it and exit with code 2."""
+        if not self.exit_on_error:  # a parser of a class within: what is around it will say where it happened
+            super().error(message, ex)
+        sys.stderr.write(f"error: {explain(message)}\n")
+        sys.exit(2)
