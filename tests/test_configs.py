@@ -11,8 +11,13 @@ from fusion_lightning.main import main
 
 RULES = {"average", "maximum", "laplacian_pyramid", "guided_filter", "wavelet_maximum", "restore_then_fuse"}
 RUNS = sorted(path.stem for path in config_folder().glob("*.yaml"))
+ELSEWHERE = {"ddp_2node.yaml", "slurm.yaml"}
+"""Overlays that need several machines or a batch system."""
 OVERLAYS = sorted(
-    path.name for folder in ("trainer", "ablations", "scenarios") for path in (config_folder() / folder).glob("*.yaml")
+    path.name
+    for folder in ("trainer", "ablations", "scenarios")
+    for path in (config_folder() / folder).glob("*.yaml")
+    if path.name not in ELSEWHERE
 )
 TINY = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--checkpoint.every_n_train_steps=2"]
 TINY += ["--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1", "--trainer.limit_predict_batches=1"]
