@@ -196,7 +196,8 @@ class _PairSets:
             fragment = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["init_args"]
             own = entry.pop("scenarios", [] if fragment.get("scenarios") == [] else scenarios)
             asked = {one: [one] for one in own} if isinstance(own, list) else {one: {one: own[one]} for one in own}
-            _check_names("scenarios", asked)
+            if asked:
+                _check_names("scenarios", asked)
             fixed = {"batch_size": 1, "num_workers": 0, "crop_size": None, "quotas": None, "seed": seed}
             for scenario, value in (asked or {"delivered": []}).items():
                 self._arguments[name, scenario] = {**fragment, **entry, **fixed, "scenarios": value}

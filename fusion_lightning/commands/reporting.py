@@ -72,7 +72,7 @@ def report(folder: Path, trials: Sequence[Trial], metrics: Sequence[str], condit
             # a marked row, so that nobody takes the method for left out
             tables[0] = tables[0]._replace(rows=[*tables[0].rows, *(_failed_row(one, len(metrics)) for one in failed)])
             pairs = len(fusing[0].images)
-            tables = [one._replace(title=f"{where} ({pairs} pairs): {one.title}") for one in tables]
+            tables = [one._replace(title=f"{where} ({pairs} pair{'s' * (pairs > 1)}): {one.title}") for one in tables]
             shown.append(tables[0])
             written += tables
             remarks += [f"{where}: {text}" for text in undefined(scores, [i["name"] for i in fusing[0].images])]
@@ -115,7 +115,7 @@ def _restoration(group: Group, where: str) -> list[Table]:
             rows.setdefault("as delivered", [means[f"{name}_in"] for name in columns])
             rows[trial.method] = [means[name] for name in columns]
     title = f"{where}: restored sources against the clean ones, means"
-    return [_ranked(title, ["source", *(f"{name} ↑" for name in columns)], rows, "{:.4g}", higher=True)] if rows else []
+    return [_ranked(title, ["source", *(f"{name} ↑" for name in columns)], rows, higher=True)] if rows else []
 
 
 def _costs(trials: Group) -> Table:
@@ -130,18 +130,24 @@ def _costs(trials: Group) -> Table:
         flops = costs[0]["flops"] / 1e9
         rows[group[0].method] = [costs[0]["parameters"] / 1e6, flops, 1e3 * float(np.median(seconds)), peak / 2**20]
     title = f"{trials[0].data}: costs per image: median time, the rest for one of {size[1]}x{size[0]}"
-    return _ranked(title, ["method", "M parameters", "GFLOP", "ms", "MiB"], rows, "{:.4g}", higher=False)
+    return _ranked(title, ["method", "M parameters", "GFLOP", "ms", "MiB"], rows, higher=False)
 
 
-def _ranked(title: str, header: Sequence[str], rows: dict[str, list[float]], form: str, higher: bool) -> Table:
+def _ranked(title: str, header: Sequence[str], rows: dict[str, list[float]], higher: bool) -> Table:
     columns = list(zip(*rows.values(), strict=True))
     # of costs, most methods share the smallest, nothing at all: no rank then
     ranks = [places([-value for value in column]) if higher else [0] * len(column) for column in columns]
     cells = [
-        [Cell(name), *(Cell("–" if np.isnan(x) else form.format(x), ranks[i][row]) for i, x in enumerate(values))]
+        [Cell(name), *(Cell(_number(x), ranks[i][row]) for i, x in enumerate(values))]
         for row, (name, values) in enumerate(rows.items())
     ]
     return Table(title, header, cells)
+
+
+def _number(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
 
 
 def _mean(values: np.ndarray) -> float:

@@ -139,6 +139,15 @@ def test_published_images_are_a_row(recipe: Path, tmp_path: Path) -> None:
     assert failure == f"{tmp_path / 'theirs'} has no image called {ROWS[1]}"
 
 
+def test_pairs_as_delivered_are_a_scenario_of_their_own(recipe: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    content["methods"] = {"average": "Average"}
+    content["data"]["street"]["scenarios"] = []
+    recipe.write_text(yaml.safe_dump(content))
+    assert run(recipe, tmp_path / "out") == 0
+    assert {row["scenario"] for row in rows_of(tmp_path / "out")} == {"delivered"}
+
+
 def test_costs_are_counted() -> None:
     class OneConvolution(FusionMethod):
         def __init__(self) -> None:
