@@ -77,9 +77,9 @@ class JointCriterion:
         UserError: If a weight is negative, all are 0, or ``reference`` is neither.
     """
 
-    intensity: float = 20.0
-    structure: float = 10.0
-    reconstruction: float = 10.0
+    intensity: float = 5.0
+    structure: float = 1.0
+    reconstruction: float = 5.0
     reference: Reference = "maximum"
 
     def __post_init__(self) -> None:
