@@ -71,7 +71,7 @@ def test_every_overlay_fits(overlay: str, stage1: str, tmp_path: Path) -> None:
         *TINY,
         "--data.batch_size=2",
         "--data.quotas=null",
-        "--model.metrics=[MI]",
+        "--model.metrics=[Qabf]",
         *needs,
         log_dir=tmp_path,
     )
