@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.errors import UserError
-from fusion_lightning.metrics import FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics
+from fusion_lightning.metrics import FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics, to_levels
 from fusion_lightning.metrics.functional import psnr_to, ssim_to
 
 CLED_METRICS = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
@@ -223,8 +223,9 @@ def score_images(
     if "fused" in output:
         kind = "clean" if score_against == "clean" else "source"
         references = same_size(batch[f"{kind}_a"], batch[f"{kind}_b"])  # type: ignore[literal-required]
+        levels = to_levels(output["fused"], *references)
         for key, metric in metrics.items():
-            for row, value in zip(rows, metric.per_image(output["fused"], *references).tolist(), strict=True):
+            for row, value in zip(rows, metric.on_levels(levels).tolist(), strict=True):
                 row["scores"][key] = value
     for side in ("a", "b"):
         if f"restored_{side}" not in output:

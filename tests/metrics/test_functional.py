@@ -44,13 +44,17 @@ def test_a_batch_gives_what_single_images_give(name, dtype):
 
 @pytest.mark.parametrize("name", ALL)
 def test_large_images_are_taken_in_strips_without_a_seam(name, monkeypatch):
-    from fusion_lightning.metrics.functional import features, filters
+    from fusion_lightning.metrics.functional import features, filters, gradients, phase
 
     size = TEXTURE_SIZE.get(name, 70)
     images = scene(size)
     whole = getattr(fn, name)(*images)
-    monkeypatch.setattr(filters.strips, "__defaults__", (16 * size,))
-    monkeypatch.setattr(features, "_STRIP", 16 * size)
+    strip = 16 * size * torch.float64.itemsize
+    monkeypatch.setattr(filters.strips, "__defaults__", (strip,))
+    monkeypatch.setattr(gradients, "_STRIP", strip)
+    monkeypatch.setattr(features, "_STRIP", strip)
+    monkeypatch.setattr(features, "_CHUNK", 100)
+    monkeypatch.setattr(phase, "_STRIP", 16 * size)
     torch.testing.assert_close(getattr(fn, name)(*images), whole, rtol=1e-12, atol=1e-12)
 
 

@@ -17,7 +17,7 @@ def q_m(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     the three detail bands (not divided by 3, as in the toolbox) and W_X their energy. An odd last row or column is
     dropped. NaN when both sources are constant.
     """
-    images = [fused.double(), source_a.double(), source_b.double()]
+    images = [fused, source_a, source_b]
     value = torch.ones((), dtype=torch.float64, device=fused.device)
     for exponent in (2 / 3, 1 / 3):
         levels = [_haar(image) for image in images]
@@ -26,8 +26,8 @@ def q_m(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         kept = weight = torch.zeros_like(value)
         for _, bands in sources:
             energy = bands.square().sum(1)
-            kept = kept + (torch.exp(-(bands - fused_bands).abs()).sum(1) * energy).sum((1, 2))
-            weight = weight + energy.sum((1, 2))
+            kept = kept + (torch.exp(-(bands - fused_bands).abs()).sum(1) * energy).sum((1, 2), dtype=torch.float64)
+            weight = weight + energy.sum((1, 2), dtype=torch.float64)
         value = value * (kept / weight) ** exponent
     return value
 
@@ -52,8 +52,8 @@ def q_sf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     energy = reference = torch.zeros((), dtype=torch.float64, device=fused.device)
     for step, weight in (((0, 1), 1.0), ((1, 0), 1.0), ((1, 1), 1 / math.sqrt(2)), ((1, -1), 1 / math.sqrt(2))):
         larger = torch.maximum(_difference(source_a, *step).abs(), _difference(source_b, *step).abs())
-        energy = energy + weight * _difference(fused, *step).double().square().sum((1, 2))
-        reference = reference + weight * larger.double().square().sum((1, 2))
+        energy = energy + weight * _difference(fused, *step).square().sum((1, 2), dtype=torch.float64)
+        reference = reference + weight * larger.square().sum((1, 2), dtype=torch.float64)
     return root(energy / reference) - 1
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import Moments, gaussian, local_moments
+from .filters import Moments, flags, gaussian, local_moments, root, working_type
 from .images import fusion_score
 
 _WINDOW = 11
@@ -21,14 +21,15 @@ def mef_ssim(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     In every 11x11 window the reference r is a weighted sum of the sources' mean-free patches, brought to the larger
     of their norms; Q = mean (2 cov(r, F) + C) / (var r + var F + C) with Gaussian moments, C = (0.03 · 255)². The
     result is the product of Q^w over three scales, w = (0.0448, 0.2856, 0.3001) / 0.6305. No luminance term. A
-    negative scale counts as 0. Computed in float64.
+    negative scale counts as 0.
     """
     images = [fused, source_a, source_b]
+    dtype = working_type(fused)
     value = fused.new_ones(len(fused), dtype=torch.float64)
     for weight in (0.0448, 0.2856, 0.3001):
         total = torch.zeros_like(value)
-        boxes = local_moments(images[1:], ((0, 1),), _BOX, fused.dtype)
-        windows = local_moments(images, ((0, 1), (0, 2), (1, 2)), gaussian(_WINDOW, 1.5), fused.dtype)
+        boxes = local_moments(images[1:], ((0, 1),), _BOX, dtype)
+        windows = local_moments(images, ((0, 1), (0, 2), (1, 2)), gaussian(_WINDOW, 1.5), dtype)
         for box, window in zip(boxes, windows, strict=True):
             total = total + _similarity(box, window).sum((1, 2), dtype=torch.float64)
         count = (images[0].shape[1] - _WINDOW + 1) * (images[0].shape[2] - _WINDOW + 1)
@@ -45,11 +46,12 @@ def _similarity(box: Moments, window: Moments) -> Tensor:
     consistency = ((together + _EPS) / (norms[0] + norms[1] + _EPS)).clamp(_EPS, 1 - torch.finfo(norms[0].dtype).eps)
     power = torch.tan(math.pi / 2 * consistency).clamp(max=10)
     strengths = [norm + 0.001 for norm in norms]
-    weights = [(strength / _WINDOW) ** power + _EPS for strength in strengths]
+    # a power of positive numbers, through logarithms because these are vectorised
+    weights = [(power * (strength / _WINDOW).log()).exp() + _EPS for strength in strengths]
     a, b = (weight / (weights[0] + weights[1]) / strength for weight, strength in zip(weights, strengths, strict=True))
     norm = _norm(a * a * box.variances[0] + b * b * box.variances[1] + 2 * a * b * box.covariances[0])
-    zero = norm == 0
-    scale = (torch.maximum(*strengths) / norm.masked_fill(zero, 1)).masked_fill(zero, 1)
+    # a patch of norm 0 is 0, whatever it is brought to
+    scale = torch.maximum(*strengths) / (norm + flags(torch.eq, norm, 0))
     a, b = a * scale, b * scale
     variance = a * a * window.variances[1] + b * b * window.variances[2] + 2 * a * b * window.covariances[2]
     covariance = a * window.covariances[0] + b * window.covariances[1]
@@ -59,9 +61,7 @@ def _similarity(box: Moments, window: Moments) -> Tensor:
 
 def _norm(variance: Tensor) -> Tensor:
     """Norm of a mean-free patch with this variance; its gradient is 0 where it is 0."""
-    squared = _WINDOW**2 * variance
-    positive = squared > 0
-    return squared.where(positive, 1).sqrt().where(positive, 0)
+    return _WINDOW * root(variance.clamp(min=0))
 
 
 def _halve(image: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import strips
+from .filters import flags, strips
 from .images import fusion_score
 
-_STRIP = 2**13  # pixels taken at a time: a window's 9 x 9 joint distribution is made for each of them
+_STRIP = 2**16  # bytes of a map of the strips that are taken at a time
+_CHUNK = 2**10  # windows whose 9 x 9 joint distributions are made at a time, so that they stay in a core's cache
 
 
 @fusion_score(smallest=3)
@@ -47,7 +49,7 @@ def fmi(
         images = [(rows @ image.double() @ columns.T).to(fused.dtype) for image in images]
     batch, height, width = fused.shape
     total = torch.zeros(batch, dtype=torch.float64, device=fused.device)
-    for strip in strips(images, 2, _STRIP):
+    for strip in strips(images, 2, images[0].dtype, _STRIP):
         f, a, b = (_windows(image) for image in strip)
         scaled = _rescale(f)
         same_a = (a == f).all(0)
@@ -55,14 +57,14 @@ def fmi(
         for source, same in ((_rescale(a), same_a), (_rescale(b), same_b)):
             # two constant windows have equal distributions, whatever their levels
             same = same | (source.amin(0) == 1) & (scaled.amin(0) == 1)
-            total = total + _shared(source, scaled).masked_fill(same, 1).sum((1, 2), dtype=torch.float64)
+            total = total + _shared(source, scaled).masked_fill(same, 1).sum(1, dtype=torch.float64)
     return total / (2 * (height - 2) * (width - 2))
 
 
 def _windows(image: Tensor) -> Tensor:
-    """All 3x3 windows of (B, H, W), column by column: (9, B, H - 2, W - 2)."""
+    """All 3x3 windows of (B, H, W), column by column: (9, B, (H - 2)(W - 2))."""
     height, width = image.shape[1] - 2, image.shape[2] - 2
-    return torch.stack([image[:, y : y + height, x : x + width] for x in range(3) for y in range(3)])
+    return torch.stack([image[:, y : y + height, x : x + width] for x in range(3) for y in range(3)]).flatten(2)
 
 
 def _rescale(windows: Tensor) -> Tensor:
@@ -73,44 +75,50 @@ def _rescale(windows: Tensor) -> Tensor:
 
 
 def _shared(x: Tensor, f: Tensor) -> Tensor:
-    """2 I / (H_X + H_F) of rescaled windows (9, B, h, w): (B, h, w)."""
+    """2 I / (H_X + H_F) of rescaled windows (9, B, N): (B, N)."""
     x, f = x / x.sum(0), f / f.sum(0)
-    position = torch.arange(1.0, 10.0, dtype=x.dtype, device=x.device).view(9, 1, 1, 1)
+    position = torch.arange(1.0, 10.0, dtype=x.dtype, device=x.device).view(9, 1, 1)
     spread_x, spread_f = ((position**2 * p).sum(0) - (position * p).sum(0).square() for p in (x, f))
     centred_x, centred_f = x - 1 / 9, f - 1 / 9
     power = centred_x.square().sum(0) * centred_f.square().sum(0)
     correlation = (centred_x * centred_f).sum(0) / power.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
     # The bounds on the joint distribution function are min(F, X) for a positive correlation and max(F + X - 1, 0) =
     # X - min(1 - F, X) for a negative one: both come from M = min(G, X) with G = F or 1 - F.
-    falling = correlation < 0
-    sign = torch.where(falling, -1.0, 1.0)
-    total_x, total_f = x.cumsum(0), f.cumsum(0)
-    level = torch.where(falling, 1 - total_f, total_f)
-    minimum = sum((torch.minimum(row, total_x).sum(0) for row in level), torch.zeros((), dtype=x.dtype))
-    bound = torch.where(falling, 9 * total_x.sum(0) - minimum, minimum) - total_f.sum(0) * total_x.sum(0)
-    usable = (correlation != 0) & (spread_x > 0) & (spread_f > 0) & (bound != 0)
-    mixture = correlation * (spread_x * spread_f).clamp(min=0).sqrt() / bound.where(usable, 1)
-    mixture = mixture.where(usable, 0)
-    bounded, independent = mixture * sign, (1 - mixture) * x
-    joint = torch.zeros_like(correlation)
-    above = torch.where(falling, total_x, 0)
-    for row, share in zip(level, f, strict=True):
-        below = torch.minimum(row, total_x)
-        step = above.neg_().add_(below).mul_(bounded)
-        probability = independent * share
-        probability += step
-        probability[1:] -= step[:-1]
-        joint += _entropy(probability)
-        above = below
-    separate = _entropy(x) + _entropy(f)
-    positive = separate > 0
-    return (2 * (separate - joint) / separate.where(positive, 1)).where(positive, 0)
+    falling = flags(torch.lt, correlation, 0)
+    total_x, total_f = (F.pad(p.cumsum(0), (0, 0, 0, 0, 1, 0)) for p in (x, f))
+    sum_x = total_x.sum(0)
+    maps = {
+        "x": x,
+        "f": f,
+        "total_x": total_x,
+        "level": (falling - total_f).abs_(),
+        "sign": 1 - 2 * falling,
+        "offset": sum_x * (10 * falling - total_f.sum(0)),
+        "covariance": correlation * (spread_x * spread_f).clamp(min=0).sqrt(),
+    }
+    chunks = zip(*(part.flatten(-2).split(_CHUNK, -1) for part in maps.values()), strict=True)
+    joint = torch.cat([_joint_entropy(**dict(zip(maps, chunk, strict=True))) for chunk in chunks]).view_as(correlation)
+    separate = _entropy(x, 0) + _entropy(f, 0)
+    return (2 * (separate - joint) / separate).masked_fill(separate <= 0, 0)
 
 
-def _entropy(shares: Tensor) -> Tensor:
-    """-sum p log |p| over the first axis; the tiny number makes 0 log 0 = 0."""
-    logarithm = torch.addcmul(shares.new_tensor(torch.finfo(shares.dtype).tiny), shares, shares).log_()
-    return logarithm.mul_(shares).sum(0).mul_(-0.5)
+def _joint_entropy(
+    x: Tensor, f: Tensor, total_x: Tensor, level: Tensor, sign: Tensor, offset: Tensor, covariance: Tensor
+) -> Tensor:
+    """Entropy of the joint distributions of windows x and f (9, N): (N,)."""
+    minimum = torch.minimum(level[:, None], total_x)
+    bound = minimum.sum((0, 1)).mul_(sign).add_(offset)
+    # without a bound or a covariance the two are independent
+    mixture = (covariance / bound).nan_to_num_(0, 0, 0)
+    steps = minimum[1:] - minimum[:-1]
+    bounded = (steps[:, 1:] - steps[:, :-1]).mul_(sign * mixture)
+    return _entropy(bounded.addcmul_(f[:, None], (1 - mixture) * x), (0, 1))
+
+
+def _entropy(shares: Tensor, axes: int | tuple[int, int]) -> Tensor:
+    """-sum p log |p| over some axes; the tiny number makes 0 log 0 = 0."""
+    logarithm = (shares * shares).add_(torch.finfo(shares.dtype).tiny).log_()
+    return logarithm.mul_(shares).sum(axes).mul_(-0.5)
 
 
 def _dct_matrix(size: int) -> Tensor:

@@ -1,10 +1,11 @@
 """Windows, gradients and roots shared by the metrics, on maps (B, H, W)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Taps = tuple[float, ...]
@@ -12,8 +13,8 @@ Taps = tuple[float, ...]
 # Output rows that one block of a banded matrix product makes: enough to be a matrix product, few enough not to
 # multiply mostly by the band's zeros.
 _BLOCK = 16
-# Pixels of a strip: its maps stay in a core's cache, and the memory needed does not grow with the image.
-_STRIP = 2**16
+# Bytes of a strip: its maps stay in a core's cache, and the memory needed does not grow with the image.
+_STRIP = 2**19
 
 
 @lru_cache(maxsize=32)
@@ -37,23 +38,22 @@ def separable(maps: Tensor, taps: Taps, stride: int = 1) -> Tensor:
     """Filter with symmetric taps along both axes, without padding: (B, H, W) to (B, H-n+1, W-n+1), every stride-th.
 
     Each axis is a product of a small banded matrix with overlapping blocks of rows: on a CPU five times faster than
-    adding shifted slices and far from a one-channel convolution. Callers pass float64, which no setting that trades
-    precision for speed (TF32, autocast) touches.
+    adding shifted slices and far from a one-channel convolution. `working_type` says when float32 is safe here.
     """
     return _filter_rows(_filter_rows(maps, taps, stride).mT, taps, stride).mT
 
 
 def _filter_rows(maps: Tensor, taps: Taps, stride: int) -> Tensor:
     rows = (maps.shape[-2] - len(taps)) // stride + 1
-    whole = rows - rows % _BLOCK
+    count = rows // _BLOCK
     parts = []
-    if whole:
+    if count:
         band = _band(taps, _BLOCK, stride, maps.dtype, maps.device)
-        blocks = maps.unfold(-2, band.shape[1], _BLOCK * stride).mT
-        parts.append(torch.matmul(band, blocks).flatten(-3, -2))
-    if whole < rows:
-        band = _band(taps, rows - whole, stride, maps.dtype, maps.device)
-        parts.append(torch.matmul(band, maps.narrow(-2, whole * stride, band.shape[1])))
+        blocks = maps.unfold(-2, band.shape[1], _BLOCK * stride).flatten(0, 1).mT
+        parts.append(torch.bmm(band.expand(len(blocks), -1, -1), blocks).view(len(maps), -1, maps.shape[-1]))
+    if rows % _BLOCK:
+        band = _band(taps, rows % _BLOCK, stride, maps.dtype, maps.device)
+        parts.append(torch.matmul(band, maps.narrow(-2, count * _BLOCK * stride, band.shape[1])))
     return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
 
 
@@ -70,44 +70,74 @@ def local_moments(
 ) -> Iterator[Moments]:
     """Moments of images (B, H, W) in every valid window, one horizontal strip of windows after the other.
 
-    Variances are E[x²] - E[x]², in float64 because the difference loses half the digits.
+    Variances are E[x²] - E[x]², a difference that loses half the digits: float64 can afford it, float32 only once the
+    image's mean is taken off, which leaves an error of about 1e-3 grey levels² in 0..255.
 
     Args:
         images: Maps of one size.
         pairs: Which images to take covariances of, as indices into `images`.
         taps: The window along either axis.
-        dtype: The type to hand the moments out in.
+        dtype: The type to compute in; `working_type` says where float32 keeps its digits.
     """
-    for strip in strips(images, len(taps) - 1):
-        levels = [image.double() for image in strip]
-        means = [separable(x, taps) for x in levels]
-        variances = [separable(x * x, taps) - mean * mean for x, mean in zip(levels, means, strict=True)]
-        covariances = [separable(levels[i] * levels[j], taps) - means[i] * means[j] for i, j in pairs]
-        yield Moments(*([x.to(dtype) for x in maps] for maps in (means, variances, covariances)))
+    rounded = dtype == torch.float32
+    centres = [image.detach().mean((1, 2), keepdim=True, dtype=dtype) if rounded else 0.0 for image in images]
+    overlap = len(taps) - 1
+    for strip in strips(images, overlap, dtype):
+        height, width = strip[0].shape[1] - overlap, strip[0].shape[2] - overlap
+        levels = [image.to(dtype) - c if rounded else image.to(dtype) for image, c in zip(strip, centres, strict=True)]
+        if width % _BLOCK or height % _BLOCK:  # cheaper than to put every product together from two
+            levels = [F.pad(image, (0, -width % _BLOCK, 0, -height % _BLOCK)) for image in levels]
+
+        def mean(x: Tensor, height: int = height, width: int = width) -> Tensor:
+            return separable(x, taps)[:, :height, :width]
+
+        means = [mean(x) for x in levels]
+        variances = [torch.addcmul(mean(x * x), m, m, value=-1) for x, m in zip(levels, means, strict=True)]
+        covariances = [torch.addcmul(mean(levels[i] * levels[j]), means[i], means[j], value=-1) for i, j in pairs]
+        yield Moments([m + c if rounded else m for m, c in zip(means, centres, strict=True)], variances, covariances)
 
 
-def strips(images: Sequence[Tensor], overlap: int, pixels: int = _STRIP) -> Iterator[list[Tensor]]:
+def working_type(image: Tensor) -> torch.dtype:
+    """The type to filter in: float32 for float32 images, but float64 where products of float32 matrices are rounded."""
+    try:
+        exact = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # precisions were set backend by backend
+        exact = False
+    return torch.float32 if exact and image.dtype == torch.float32 else torch.float64
+
+
+def strips(images: Sequence[Tensor], overlap: int, dtype: torch.dtype, size: int = _STRIP) -> Iterator[list[Tensor]]:
     """Horizontal strips of images (B, H, W) of one size, each `overlap` rows higher than the windows it has.
 
     Args:
         images: Maps to go through side by side.
         overlap: Rows of a window, less one.
-        pixels: About how many windows a strip has.
+        dtype: The type that the strips are worked on in.
+        size: About how many bytes a map of a strip has in this type.
     """
     batch, height, width = images[0].shape
-    rows = max(pixels // (width * batch) // _BLOCK, 1) * _BLOCK
+    rows = max(size // (width * batch * dtype.itemsize) // _BLOCK, 1) * _BLOCK
     for top in range(0, height - overlap, rows):
         yield [image[:, top : top + rows + overlap] for image in images]
 
 
 def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:
-    """Sobel sums along x (left to right) and y (top to bottom): padded maps (B, H+2, W+2) to two of (B, H, W).
+    """Sobel sums along x (left to right) and y (top to bottom): padded maps (..., H+2, W+2) to two of (..., H, W).
 
     Sums of shifted slices, so that integer levels give exact integers in float32 too.
     """
-    smooth_y = torch.add(padded[:, :-2] + padded[:, 2:], padded[:, 1:-1], alpha=2)
+    smooth_y = torch.add(padded[..., :-2, :] + padded[..., 2:, :], padded[..., 1:-1, :], alpha=2)
     smooth_x = torch.add(padded[..., :-2] + padded[..., 2:], padded[..., 1:-1], alpha=2)
-    return smooth_y[..., 2:] - smooth_y[..., :-2], smooth_x[:, 2:] - smooth_x[:, :-2]
+    return smooth_y[..., 2:] - smooth_y[..., :-2], smooth_x[..., 2:, :] - smooth_x[..., :-2, :]
+
+
+def flags(comparison: Callable[..., Tensor], x: Tensor, y: Tensor | float) -> Tensor:
+    """1 where `comparison` (such as `torch.gt`) holds and 0 elsewhere, in the type of `x`.
+
+    Arithmetic with it takes a third of the time of a mask, which is not vectorised. It has no gradient.
+    """
+    y = y.detach() if isinstance(y, Tensor) else y
+    return comparison(x.detach(), y, out=torch.empty_like(x, requires_grad=False))
 
 
 def root(values: Tensor) -> Tensor:

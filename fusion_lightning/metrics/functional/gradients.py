@@ -1,13 +1,16 @@
 """Metrics on Sobel gradients: how much of the sources' edges arrives, and what edges are invented."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import root, sobel, strips
+from .filters import flags, root, sobel, strips
 from .images import fusion_score
+
+_STRIP = 2**17  # bytes of a map: those of three images are worked on together
 
 
 @fusion_score()
@@ -18,13 +21,21 @@ def qabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     edge strength G and of the agreement of the edge angles. NaN when both sources are black.
     """
     kept = weight = torch.zeros((), dtype=torch.float64, device=fused.device)
-    padded = [F.pad(image, (1, 1, 1, 1)) for image in (fused, source_a, source_b)]
-    for strip in strips(padded, 2):
-        gradient, *sources = (_strength_angle(levels) for levels in strip)
-        for strength, angle in sources:
-            kept = kept + (_preservation(strength, angle, *gradient) * strength).sum((1, 2))
-            weight = weight + strength.sum((1, 2))
-    return kept / weight
+    for x, y in _sobel_strips((fused, source_a, source_b), "constant"):
+        power = (x * x).addcmul_(y, y)
+        strength = root(power)
+        vertical = flags(torch.eq, x, 0)
+        # an angle of pi / 2 wherever x is 0
+        angle = (1e30 * vertical).sub_(y).div_(x + vertical).atan_()
+        # equal gradients give the gradient itself, not 1: the toolbox's code, and every published table
+        equal = flags(torch.eq, power[1:], power[:1].expand_as(power[1:]))
+        larger = torch.maximum(strength[1:], strength[:1])
+        relative = torch.minimum(strength[1:], strength[:1]).div_(torch.addcmul(larger, equal, 1 - larger))
+        difference = (angle[1:] - angle[:1]).abs_()
+        quality = relative.mul_(15).sub_(7.5).sigmoid_() * difference.mul_(-44 / math.pi).add_(4.4).sigmoid_()
+        kept = kept + (quality * strength[1:]).sum((0, 2, 3), dtype=torch.float64)
+        weight = weight + strength[1:].sum((0, 2, 3), dtype=torch.float64)
+    return 0.9994 * 0.9879 * kept / weight
 
 
 @fusion_score(smallest=2)
@@ -36,19 +47,21 @@ def nabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     numbers are `nabf(source_a, source_b, fused)`.
     """
     invented = weight = torch.zeros((), dtype=torch.float64, device=fused.device)
-    images = torch.stack((fused, source_a, source_b))
-    for strip in strips(list(F.pad(images, (1, 1, 1, 1), mode="reflect")), 2):
-        (gradient, orientation), *sources = (_reflected_gradient(levels) for levels in strip)
-        lost: Tensor | float = 0.0
-        for strength, angle in sources:
-            relative = torch.minimum(strength, gradient) / torch.maximum(strength, gradient).clamp(min=1e-30)
-            agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
-            agreed = torch.sigmoid(19 * (relative - 0.5)) * torch.sigmoid(22 * (agreement - 0.5))
-            importance = torch.where(strength >= 2, strength * root(strength), 0.001)
-            lost = lost + (1 - math.sqrt(0.9999 * 0.9995) * agreed.sqrt()) * importance
-            weight = weight + importance.sum((1, 2))
-        artefact = (gradient > sources[0][0]) & (gradient > sources[1][0])
-        invented = invented + (lost * artefact).sum((1, 2))
+    for x, y in _sobel_strips((fused, source_a, source_b), "reflect"):
+        power = (x * x).addcmul_(y, y)
+        strength = root(power) / 8
+        larger = torch.maximum(strength[1:], strength[:1]).clamp_(min=1e-30)
+        relative = torch.minimum(strength[1:], strength[:1]).div_(larger)
+        # where an image is flat, its angle atan(x / y) is 0
+        turn = _turn(x, y + flags(torch.eq, power, 0))
+        # the root of the product of two sigmoids
+        agreed = (relative.mul_(-19).add_(9.5).exp_() + 1) * (turn.mul_(44 / math.pi).sub_(11).exp_() + 1)
+        lost = 1 - math.sqrt(0.9999 * 0.9995) * agreed.rsqrt_()
+        edge = flags(torch.ge, strength[1:], 2)
+        importance = (strength[1:] * root(strength[1:])).sub_(0.001).mul_(edge).add_(0.001)
+        artefact = flags(torch.gt, power[0], torch.maximum(power[1], power[2]))
+        invented = invented + ((lost * importance).sum(0) * artefact).sum((1, 2), dtype=torch.float64)
+        weight = weight + importance.sum((0, 2, 3), dtype=torch.float64)
     return invented / weight
 
 
@@ -61,51 +74,32 @@ def q_g(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     """
     tiny = 1e-5
     total = torch.zeros((), dtype=torch.float64, device=fused.device)
-    padded = [F.pad(image, (1, 1, 1, 1)) for image in (fused, source_a, source_b)]
-    for strip in strips(padded, 2):
-        (gradient, orientation), *sources = (_gradient_metric(levels) for levels in strip)
-        kept = weight = torch.zeros_like(gradient)
-        for strength, angle in sources:
-            stronger = strength > gradient
-            strength = strength.masked_fill(strength == 0, tiny)
-            weaker = gradient / strength
-            # from here on, for the second source too: the toolbox changes the fused gradient in place
-            gradient = gradient.masked_fill(gradient == 0, tiny)
-            relative = torch.where(stronger, weaker, strength / gradient)
-            agreement = ((angle - orientation).abs() - math.pi / 2).abs() * (2 / math.pi)
-            quality = torch.sigmoid(10 * (relative - 0.5)) * torch.sigmoid(20 * (agreement - 0.75))
-            kept = kept + quality * strength
-            weight = weight + strength
-        total = total + (kept / weight).sum((1, 2), dtype=torch.float64)
+    for x, y in _sobel_strips((fused, source_a, source_b), "constant"):
+        strength = root((x * x).addcmul_(y, y))
+        flat = flags(torch.eq, strength, 0)
+        strength = strength + tiny * flat
+        relative = torch.minimum(strength[1:], strength[:1]) / torch.maximum(strength[1:], strength[:1])
+        # the toolbox compares the first source with the fused gradient before the zeros in this are replaced
+        relative = relative * torch.stack((1 - flat[0] * (1 - flat[1]), torch.ones_like(flat[0])))
+        turn = _turn(x + tiny * flags(torch.eq, x, 0), y)
+        quality = relative.mul_(10).sub_(5).sigmoid_() * turn.mul_(-40 / math.pi).add_(5).sigmoid_()
+        kept = (quality * strength[1:]).sum(0)
+        total = total + kept.div_(strength[1:].sum(0)).sum((1, 2), dtype=torch.float64)
     return total / fused[0].numel()
 
 
-def _strength_angle(padded: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient and its angle in (-pi/2, pi/2]."""
-    x, y = sobel(padded)
-    vertical = x == 0
-    angle = torch.atan(-y / x.masked_fill(vertical, 1)).masked_fill(vertical, math.pi / 2)
-    return root(x * x + y * y), angle
+def _sobel_strips(images: Sequence[Tensor], border: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Sobel sums along x and y of the three images together, each (3, B, h, W), by horizontal strips."""
+    padded = [F.pad(image[:, None], (1, 1, 1, 1), mode=border)[:, 0] for image in images]
+    for strip in strips(padded, 2, images[0].dtype, _STRIP):
+        yield sobel(torch.stack(strip))
 
 
-def _preservation(strength: Tensor, angle: Tensor, fused_strength: Tensor, fused_angle: Tensor) -> Tensor:
-    # equal gradients give the gradient itself, not 1: the toolbox's code, and every published table
-    equal = strength == fused_strength
-    smaller, larger = torch.minimum(strength, fused_strength), torch.maximum(strength, fused_strength)
-    relative = torch.where(equal, fused_strength, smaller / larger.masked_fill(equal, 1))
-    agreement = 1 - (angle - fused_angle).abs() * (2 / math.pi)
-    return 0.9994 * 0.9879 * torch.sigmoid(15 * (relative - 0.5)) * torch.sigmoid(22 * (agreement - 0.8))
+def _turn(x: Tensor, y: Tensor) -> Tensor:
+    """Angle between the edges of the sources and those of the fused image, (2, B, h, w): 0..pi/2.
 
-
-def _reflected_gradient(padded: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient in grey levels per pixel and atan(x / y), 0 where flat."""
-    x, y = sobel(padded)
-    upright = y == 0
-    angle = torch.atan(x / y.masked_fill(upright, 1))
-    return root(x * x + y * y) / 8, torch.where(upright, torch.sign(x) * (math.pi / 2), angle)
-
-
-def _gradient_metric(padded: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient and atan(y / x) with x = 1e-5 where it is 0, so that the angle is 0 where flat."""
-    x, y = sobel(padded)
-    return root(x * x + y * y), torch.atan(y / x.masked_fill(x == 0, 1e-5))
+    That is pi/2 - | |a_X - a_F| - pi/2 | of the angles a = atan(x / y) or atan(y / x), without computing these.
+    """
+    along = (x[1:] * x[:1]).addcmul_(y[1:], y[:1]).abs_().clamp_(min=1e-15)
+    across = (x[1:] * y[:1]).addcmul_(y[1:], x[:1], value=-1)
+    return across.div_(along).abs_().atan_()

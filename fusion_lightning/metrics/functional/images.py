@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, cast
+from typing import Concatenate, NamedTuple, ParamSpec, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,21 @@ from fusion_lightning.errors import UserError
 
 Options = ParamSpec("Options")
 Definition = Callable[Concatenate[Tensor, Tensor, Tensor, Options], Tensor]
+
+
+_CHUNK = 2**18  # pixels taken at a time
+# MATLAB's rgb2gray to full precision, as both toolboxes' drivers apply it before rounding
+_GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+
+
+class Levels(NamedTuple):
+    """Checked images of a batch as grey levels 0..255, for several metrics to share."""
+
+    groups: list[tuple[Tensor, Tensor, Tensor]]
+    """Fused, source a and source b, (B, H, W) each, of a few images at a time: small ones together, large ones one by
+    one, so that the memory needed is that of one image and its maps stay in the cache."""
+    dtype: torch.dtype
+    """The type of the values to give."""
 
 
 class Score(Protocol[Options]):
@@ -24,40 +39,60 @@ class Score(Protocol[Options]):
         """Values (B,) of images (B, 1 or 3, H, W) in [0, 1]."""
         ...
 
-
-# MATLAB's rgb2gray to full precision, as both toolboxes' drivers apply it before rounding
-_CHUNK = 2**18  # pixels taken at a time
-_GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+    def on_levels(self, levels: Levels, *args: Options.args, **kwargs: Options.kwargs) -> Tensor:
+        """Values (B,) of images whose grey levels are there already."""
+        ...
 
 
 def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Options]]:
     """Make a public metric out of a definition on grey levels.
 
     The definition gets three tensors (B, H, W) of grey levels 0..255 and returns (B,). The public function takes
-    [0, 1] tensors (B, 1 or 3, H, W), checks them and takes a few images of the batch at a time: small ones together,
-    large ones one by one, so that the memory needed is that of one image and its maps stay in the cache.
+    [0, 1] tensors (B, 1 or 3, H, W); its attribute `on_levels` takes what `to_levels` made of them, so that several
+    metrics of the same images share that work. Autocast is off inside.
 
     Args:
         smallest: Height and width below which the metric has no window to look through.
     """
 
     def decorate(definition: Definition[Options]) -> Score[Options]:
+        def on_levels(levels: Levels, *args: Options.args, **kwargs: Options.kwargs) -> Tensor:
+            height, width = levels.groups[0][0].shape[1:]
+            if min(height, width) < smallest:
+                raise UserError(
+                    f"{definition.__name__} needs images of at least {smallest}x{smallest} pixels, "
+                    f"but got {height}x{width}"
+                )
+            with torch.autocast(levels.groups[0][0].device.type, enabled=False):
+                values = torch.cat([definition(*group, *args, **kwargs) for group in levels.groups])
+            return values.to(levels.dtype)
+
         @functools.wraps(definition)
         def score(
             fused: Tensor, source_a: Tensor, source_b: Tensor, *args: Options.args, **kwargs: Options.kwargs
         ) -> Tensor:
-            images = {"fused": fused, "source_a": source_a, "source_b": source_b}
-            _check(images, definition.__name__, smallest)
-            step = max(_CHUNK // (fused.shape[-2] * fused.shape[-1]), 1)
-            values = [
-                definition(grey_levels(f), grey_levels(a), grey_levels(b), *args, **kwargs)
-                for f, a, b in zip(fused.split(step), source_a.split(step), source_b.split(step), strict=True)
-            ]
-            return torch.cat(values).to(torch.promote_types(fused.dtype, torch.float32))
+            return on_levels(to_levels(fused, source_a, source_b), *args, **kwargs)
 
+        score.on_levels = on_levels  # type: ignore[attr-defined]
         return cast(Score[Options], score)
 
     return decorate
+
+
+def to_levels(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Levels:
+    """Check the images (B, 1 or 3, H, W) in [0, 1] of a batch and bring them to grey levels 0..255.
+
+    Raises:
+        ValueError: if they are not such images, or not of one size.
+    """
+    images = {"fused": fused, "source_a": source_a, "source_b": source_b}
+    _check(images)
+    step = max(_CHUNK // (fused.shape[-2] * fused.shape[-1]), 1)
+    groups = [
+        (grey_levels(f), grey_levels(a), grey_levels(b))
+        for f, a, b in zip(fused.split(step), source_a.split(step), source_b.split(step), strict=True)
+    ]
+    return Levels(groups, torch.promote_types(fused.dtype, torch.float32))
 
 
 def grey_levels(image: Tensor) -> Tensor:
@@ -78,11 +113,11 @@ def grey_levels(image: Tensor) -> Tensor:
 
 
 def stretch(levels: Tensor) -> Tensor:
-    """Stretch images (B, H, W) to the integers 0..255, float64; a black one stays black, another constant is NaN."""
-    levels = levels.detach().double()
+    """Stretch images (B, H, W) to the integers 0..255; a black one stays black, another constant one is NaN."""
+    levels = levels.detach()
     lowest, highest = levels.amin((1, 2), keepdim=True), levels.amax((1, 2), keepdim=True)
-    stretched = torch.floor(255 * (levels - lowest) / (highest - lowest) + 0.5)
-    return torch.where(highest == 0, 0.0, stretched)
+    stretched = (levels - lowest).mul_(255).div_(highest - lowest).add_(0.5).floor_()
+    return stretched.masked_fill_(highest == 0, 0)
 
 
 def _scale(image: Tensor) -> Tensor:
@@ -93,7 +128,7 @@ def _scale(image: Tensor) -> Tensor:
     return image * 255 + (levels - image.detach() * 255) if image.requires_grad else levels
 
 
-def _check(images: dict[str, Tensor], metric: str, smallest: int) -> None:
+def _check(images: dict[str, Tensor]) -> None:
     shapes = {name: tuple(image.shape) for name, image in images.items()}
     for name, image in images.items():
         if image.ndim != 4 or image.shape[1] not in (1, 3):
@@ -102,9 +137,6 @@ def _check(images: dict[str, Tensor], metric: str, smallest: int) -> None:
             raise ValueError(f"`{name}` must be floating point in [0, 1], but got {image.dtype}")
     if len({(shape[0], *shape[2:]) for shape in shapes.values()}) > 1:
         raise ValueError(f"`fused`, `source_a` and `source_b` must be of one size, but got {list(shapes.values())}")
-    if min(shapes["fused"][2:]) < smallest:
-        height, width = shapes["fused"][2:]
-        raise UserError(f"{metric} needs images of at least {smallest}x{smallest} pixels, but got {height}x{width}")
     for name, image in images.items():
         lowest, highest = (value.item() for value in image.detach().aminmax()) if image.numel() else (0.0, 1.0)
         if not (lowest > -0.5 and highest < 1.5):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import separable, sobel
+from .filters import separable, sobel, working_type
 from .images import fusion_score, stretch
 
 _BLOCK = 16
@@ -20,7 +20,7 @@ def q_cb(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     Images are filtered by the contrast sensitivity exp(-(r / 15.387)²) - 0.7622 exp(-(r / 1.3456)²); the contrast
     c = |G_2 * Y / G_4 * Y - 1| of two Gaussians is masked, P = c³ / (c² + 1e-4); Q_CB is the mean of
     l_A Q_A + l_B Q_B with Q_X = min(P_X, P_F) / max(P_X, P_F) and l_X = P_X² / (P_A² + P_B²). NaN when an image is
-    constant. Computed in float64.
+    constant.
     """
 
     def sensitivity(radius: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def q_cb(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         preserved = torch.minimum(masked, masked_f) / torch.maximum(masked, masked_f)
         kept = kept + masked.square() * preserved
         weight = weight + masked.square()
-    return (kept / weight).mean((1, 2))
+    return (kept / weight).mean((1, 2), dtype=torch.float64)
 
 
 @fusion_score()
@@ -45,7 +45,7 @@ def q_cv(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
 
     Mean squared difference to either source after the contrast sensitivity 2.6 (0.0192 + 0.144 r)
     exp(-(0.144 r)^1.1), in 16x16 blocks weighted by their saliency, the sum of the source's gradient^5. NaN when an
-    image is constant and not black, or when both sources are black. Computed in float64.
+    image is constant and not black, or when both sources are black.
     """
 
     def sensitivity(radius: Tensor) -> Tensor:
@@ -56,10 +56,11 @@ def q_cv(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     error = weight = torch.zeros((), dtype=torch.float64, device=fused.device)
     for source in (stretch(source_a), stretch(source_b)):
         x, y = sobel(F.pad(source, (1, 1, 1, 1)))
-        saliency = _block_means((x * x + y * y) ** 2.5)
+        power = x * x + y * y
+        saliency = _block_means(power.square() * power.sqrt())
         difference = torch.fft.irfft2(torch.fft.rfft2(source - stretched) * response, s=fused.shape[1:])
-        error = error + (saliency * _block_means(difference.square())).sum((1, 2))
-        weight = weight + saliency.sum((1, 2))
+        error = error + (saliency * _block_means(difference.square())).sum((1, 2), dtype=torch.float64)
+        weight = weight + saliency.sum((1, 2), dtype=torch.float64)
     return error / weight
 
 
@@ -69,14 +70,14 @@ def _frequency_response(image: Tensor, divisor: float, sensitivity: Callable[[Te
     options = {"dtype": torch.float64, "device": image.device}
     v = 2 * torch.fft.fftfreq(height, **options)[:, None] * (height / divisor)
     u = 2 * torch.fft.rfftfreq(width, **options) * (width / divisor)
-    return sensitivity((u * u + v * v).sqrt())
+    return sensitivity((u * u + v * v).sqrt()).to(image.dtype)
 
 
 def _masked_contrast(image: Tensor) -> Tensor:
-    padded = F.pad(image, (15, 15, 15, 15))
-    contrast = separable(padded, _normal(2)) / separable(padded, _normal(4)) - 1
+    padded = F.pad(image, (15, 15, 15, 15)).to(working_type(image))
+    contrast = separable(padded, _normal(2)).div_(separable(padded, _normal(4))).sub_(1).to(image.dtype)
     squared = contrast.square()
-    return squared * contrast.abs() / (squared + 1e-4)
+    return contrast.abs_().mul_(squared).div_(squared + 1e-4)
 
 
 def _normal(sigma: float) -> tuple[float, ...]:

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import gaussian, local_moments
+from .filters import gaussian, local_moments, working_type
 from .images import fusion_score
 
 _EPS = 1e-4
 _SCALES, _ORIENTATIONS = 4, 6
 _WINDOW = 11
+_STRIP = 2**14  # pixels whose responses are worked on at a time, so that they stay in a core's cache
 
 
 @fusion_score(smallest=11)
@@ -25,22 +26,26 @@ def q_p(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     pc; the best of the three counts, where the larger pc exceeds 0.1. NaN when the fused image or both sources are
     constant.
     """
-    maps_f, maps_a, maps_b = (_congruency(image) for image in (fused, source_a, source_b))
-    stronger = maps_a[:, :1] > maps_b[:, :1]
-    maps = [maps_a, maps_b, torch.where(stronger, maps_a, maps_b)]
-    masks = [candidate[:, 0] > 0.1 for candidate in maps]
+    maps_f, maps_a, maps_b = (_congruency(image.detach()) for image in (fused, source_a, source_b))
+    stronger = maps_a[:, 0] > maps_b[:, 0]
+    mask_a, mask_b = maps_a[:, 0] > 0.1, maps_b[:, 0] > 0.1
+    masks = [mask_a, mask_b, torch.where(stronger, mask_a, mask_b)]
     value = torch.ones(len(fused), dtype=torch.float64, device=fused.device)
     for feature in range(3):
-        images = [maps_f[:, feature], *(x[:, feature] * mask for x, mask in zip(maps, masks, strict=True))]
+        map_a, map_b = maps_a[:, feature], maps_b[:, feature]
+        sources = (map_a, map_b, torch.where(stronger, map_a, map_b))
+        images = [maps_f[:, feature], *(x * mask for x, mask in zip(sources, masks, strict=True))]
         padded = [F.pad(image, (_WINDOW // 2,) * 4) for image in images]
         total, top = torch.zeros_like(value), 0
-        for moments in local_moments(padded, ((0, 1), (0, 2), (0, 3)), gaussian(_WINDOW, 1.5)):
+        window = gaussian(_WINDOW, 1.5)
+        for moments in local_moments(padded, ((0, 1), (0, 2), (0, 3)), window, working_type(maps_f)):
             bottom = top + moments.means[0].shape[1]
             correlations = [
                 (covariance + _EPS) / ((moments.variances[0] * variance).abs().sqrt() + _EPS) * mask[:, top:bottom]
                 for covariance, variance, mask in zip(moments.covariances, moments.variances[1:], masks, strict=True)
             ]
-            total, top = total + torch.stack(correlations).amax(0).sum((1, 2)), bottom
+            best = torch.maximum(torch.maximum(correlations[0], correlations[1]), correlations[2])
+            total, top = total + best.sum((1, 2), dtype=torch.float64), bottom
         value = value * total / masks[2].sum((1, 2))
     return value.masked_fill(_constant(fused), torch.nan)
 
@@ -49,9 +54,9 @@ class _Bank(NamedTuple):
     """Log-Gabor filters of one image size, on the frequency plane of `fft2`."""
 
     radial: Tensor
-    """(4, H, W), from the finest scale to the coarsest."""
+    """(4, H, W, 2), from the finest scale to the coarsest; every value twice, for both parts of a complex number."""
     angular: Tensor
-    """(6, H, W), one-sided."""
+    """(6, H, W, 2), one-sided; every value twice."""
     noise: list[float]
     """Per orientation, the noise threshold divided by the root of the finest scale's median energy."""
 
@@ -69,30 +74,46 @@ def _constant(levels: Tensor) -> Tensor:
 
 def _congruency_of_one(image: Tensor) -> Tensor:
     bank = _filters(*image.shape, image.dtype, image.device)
-    spectrum = torch.fft.fft2(image)
-    energies = amplitudes = cos2 = sin2 = cross = torch.zeros_like(image)
+    spectrum = torch.view_as_real(torch.fft.fft2(image))
+    even, odd = image.new_empty(2, _SCALES, *image.shape)
+    sums = image.new_zeros(5, *image.shape)
+    rows = max(_STRIP // image.shape[1], 1)
     for orientation in range(_ORIENTATIONS):
-        # real times complex would first make the real factor complex
-        turned = (part * bank.angular[orientation] * bank.radial for part in (spectrum.real, spectrum.imag))
-        response = torch.fft.ifft2(torch.complex(*turned))
-        even, odd = response.real.contiguous(), response.imag.contiguous()
-        amplitude = (even * even).addcmul_(odd, odd).sqrt_()
-        amplitude_sum = amplitude.sum(0)
-        sum_even, sum_odd = even.sum(0), odd.sum(0)
-        length = (sum_even * sum_even + sum_odd * sum_odd).sqrt() + _EPS
-        mean_even, mean_odd = sum_even / length, sum_odd / length
-        energy = sum_even * mean_even + sum_odd * mean_odd - (even * mean_odd - odd * mean_even).abs().sum(0)
-        energy = (energy - bank.noise[orientation] * _median(amplitude[0].square()).sqrt()).clamp(min=0)
-        width = amplitude_sum / (amplitude.amax(0) + _EPS) / _SCALES
-        energy = energy * torch.sigmoid(10 * (width - 0.5))
-        congruency = energy / amplitude_sum
-        x, y = (congruency * part for part in _direction(orientation))
-        cos2, sin2, cross = cos2 + x * x, sin2 + y * y, cross + x * y
-        energies, amplitudes = energies + energy, amplitudes + amplitude_sum
+        turned = spectrum * bank.angular[orientation]
+        for scale in range(_SCALES):
+            response = torch.fft.ifft2(torch.view_as_complex(turned * bank.radial[scale]))
+            even[scale], odd[scale] = response.real, response.imag
+        threshold = bank.noise[orientation] * _median((even[0] * even[0]).addcmul_(odd[0], odd[0])).sqrt()
+        for maps in zip(sums.split(rows, 1), even.split(rows, 1), odd.split(rows, 1), strict=True):
+            _add_orientation(*maps, threshold, *_direction(orientation))
+    energies, amplitudes, cos2, sin2, cross = sums
     # /6 where /3 would be expected: the toolbox's code
     cos2, sin2, cross = cos2 / 3, sin2 / 3, cross / 6
-    spread = (cross * cross + (cos2 - sin2).square()).sqrt() + _EPS
-    return torch.stack((energies / (amplitudes + _EPS), (sin2 + cos2 + spread) / 2, (sin2 + cos2 - spread) / 2))
+    spread = (cross * cross).add_((cos2 - sin2).square_()).sqrt_().add_(_EPS)
+    total = cos2.add_(sin2)
+    return torch.stack((energies / amplitudes.add_(_EPS), (total + spread) / 2, (total - spread) / 2))
+
+
+def _add_orientation(sums: Tensor, even: Tensor, odd: Tensor, threshold: Tensor, cosine: float, sine: float) -> None:
+    """Add one orientation's share to the sums (5, h, W), given its responses (4, h, W).
+
+    The sums are of energy, amplitude and, for the moments, congruency squared times cos², sin² and cos sin.
+    """
+    amplitude = (even * even).addcmul_(odd, odd).sqrt_()
+    amplitude_sum = amplitude.sum(0)
+    mean_even, mean_odd = even.sum(0), odd.sum(0)
+    length = (mean_even * mean_even).addcmul_(mean_odd, mean_odd)
+    along = length.sqrt().add_(_EPS)
+    # the responses' components along and across their mean's direction
+    across = (even * mean_odd).addcmul_(odd, mean_even, value=-1).abs_().sum(0)
+    energy = length.sub_(across).div_(along).sub_(threshold).clamp_(min=0)
+    width = amplitude_sum / amplitude.amax(0).add_(_EPS).mul_(_SCALES)
+    energy.mul_(width.sub_(0.5).mul_(10).sigmoid_())
+    congruency = (energy / amplitude_sum).square_()
+    for total, share in zip(sums[2:], (cosine * cosine, sine * sine, cosine * sine), strict=True):
+        total.add_(congruency, alpha=share)
+    sums[0].add_(energy)
+    sums[1].add_(amplitude_sum)
 
 
 def _direction(orientation: int) -> tuple[float, float]:
@@ -101,14 +122,19 @@ def _direction(orientation: int) -> tuple[float, float]:
 
 
 def _median(values: Tensor) -> Tensor:
-    """Median of all values, the mean of the middle two where their number is even."""
+    """Median of values >= 0, the mean of the middle two where their number is even.
+
+    The leading 16 bits after the sign order such floating-point numbers; only those that share the middle one's are
+    sorted, five times faster than selecting among all.
+    """
     values = values.flatten()
-    lower = values.kthvalue((len(values) + 1) // 2).values
-    if len(values) % 2:
-        return lower
-    above = values > lower
-    repeated = (~above).sum() > len(values) // 2
-    return (lower + torch.where(repeated, lower, values.where(above, math.inf).amin())) / 2
+    integer = torch.int32 if values.dtype == torch.float32 else torch.int64
+    leading = values.view(integer) >> (8 * values.element_size() - 17)
+    below = torch.bincount(leading, minlength=2**16).cumsum(0)
+    middle = torch.tensor([(len(values) - 1) // 2, len(values) // 2], device=values.device)
+    first, last = torch.searchsorted(below, middle, right=True).tolist()
+    candidates = values[(leading >= first) & (leading <= last)].sort().values
+    return candidates[middle - (below[first - 1] if first else 0)].mean()
 
 
 @lru_cache(maxsize=2)
@@ -136,7 +162,11 @@ def _filters(height: int, width: int, dtype: torch.dtype, device: torch.device) 
         difference = torch.atan2(theta.sin() * cosine - theta.cos() * sine, theta.cos() * cosine + theta.sin() * sine)
         angular.append(torch.exp(-(difference**2) / (2 * spread**2)))
         noise.append(_noise_threshold([angular[-1] * ring for ring in radial]))
-    return _Bank(torch.stack(radial).to(device, dtype), torch.stack(angular).to(device, dtype), noise)
+    return _Bank(_twice(radial).to(device, dtype), _twice(angular).to(device, dtype), noise)
+
+
+def _twice(maps: list[Tensor]) -> Tensor:
+    return torch.stack(maps)[..., None].expand(-1, -1, -1, 2).contiguous()
 
 
 def _noise_threshold(filters: list[Tensor]) -> float:

@@ -18,8 +18,8 @@ def sd(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
 @fusion_score(smallest=2)
 def sf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     """Spatial frequency, sqrt(mean dv² + mean dh²) of vertical and horizontal differences; >= 0, higher is better."""
-    vertical = fused.diff(dim=1).double().square().mean((1, 2))
-    horizontal = fused.diff(dim=2).double().square().mean((1, 2))
+    vertical = fused.diff(dim=1).square().mean((1, 2), dtype=torch.float64)
+    horizontal = fused.diff(dim=2).square().mean((1, 2), dtype=torch.float64)
     return root(vertical + horizontal)
 
 
@@ -70,7 +70,7 @@ def psnr(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
 
 
 def _squared_error(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
-    total = sum((fused - source).double().square().mean((1, 2)) for source in (source_a, source_b))
+    total = sum((fused - source).square().mean((1, 2), dtype=torch.float64) for source in (source_a, source_b))
     return torch.as_tensor(total) / (2 * 255**2)
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import Moments, gaussian, local_moments, separable
+from .filters import Moments, gaussian, local_moments, separable, working_type
 from .images import fusion_score
 
 Reduction = Literal["sum", "mean"]
@@ -19,7 +19,7 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
 
     vifp(X, F) = sum log10(1 + g² s_X / (s_v + 2)) / sum log10(1 + s_X / 2) over four scales of valid Gaussian
     windows 17, 9, 5 and 3 wide on grey levels 0..255, where F = g X + v locally. 2 for identical images (1 with the
-    mean), higher is better. NaN when a source is constant. Moments in float64.
+    mean), higher is better. NaN when a source is constant.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 41x41 pixels.
@@ -36,7 +36,8 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
         taps = gaussian(size, size / 5)
         if size < 17:
             images = [separable(image.double(), taps, stride=2).contiguous() for image in images]
-        for moments in local_moments(images, ((0, 1), (0, 2)), taps, fused.dtype):
+        # beside flat areas the coarser scales, which cost a third, hold variances that float32 would lose
+        for moments in local_moments(images, ((0, 1), (0, 2)), taps, working_type(images[0])):
             information = [_information(moments, source) for source in (1, 2)]
             arrived = arrived + torch.stack([x[0] for x in information])
             held = held + torch.stack([x[1] for x in information])
@@ -46,13 +47,14 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
 def _information(moments: Moments, source: int) -> tuple[Tensor, Tensor]:
     """Information of a source that arrives in the fused image, and what there was, summed over windows: (B,) each."""
     tiny = 1e-10
-    # Flat windows hold exactly nothing, so that a constant source is undefined. Where the fused image is flat or runs
-    # against the source, nothing arrives.
-    variance, covariance = F.threshold(moments.variances[source], tiny, 0), moments.covariances[source - 1]
+    # Flat windows hold exactly nothing, so that a constant source is undefined; in float32 what is below the rounding
+    # counts as flat. Where the fused image is flat or runs against the source, nothing arrives.
+    flat = tiny if moments.means[0].dtype == torch.float64 else 1e-4
+    variance, covariance = F.threshold(moments.variances[source], flat, 0), moments.covariances[source - 1]
     gain = (covariance / (variance + tiny)).clamp(min=0)
-    noise = moments.variances[0] - gain * covariance
-    arrived = torch.log1p(gain * gain * variance / (noise + 2)).sum((1, 2), dtype=torch.float64)
-    return arrived, torch.log1p(variance / 2).sum((1, 2), dtype=torch.float64)
+    noise = torch.addcmul(moments.variances[0] + 2, gain, covariance, value=-1)
+    arrived = (gain * gain * variance / noise + 1).log().sum((1, 2), dtype=torch.float64)
+    return arrived, (variance / 2 + 1).log().sum((1, 2), dtype=torch.float64)
 
 
 @fusion_score()
@@ -66,8 +68,7 @@ def ssim(
 ) -> Tensor:
     """Structural similarity (Wang et al. 2004) over the two sources; -2..2 (-1..1 with the mean), higher is better.
 
-    11x11 Gaussian window of sigma 1.5, the border replicated, mean over all pixels, on grey levels 0..255. Computed
-    in float64.
+    11x11 Gaussian window of sigma 1.5, the border replicated, mean over all pixels, on grey levels 0..255.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1].
@@ -95,7 +96,7 @@ def ms_ssim(
     """Multi-scale structural similarity (Wang et al. 2003) over the two sources; 0..2, higher is better.
 
     Product over five scales of contrast-structure^w, times luminance^w at the coarsest: 11x11 Gaussian window of
-    sigma 1.5, 2x2 means between scales, levels 0..255; a negative scale counts as 0. Moments in float64.
+    sigma 1.5, 2x2 means between scales, levels 0..255; a negative scale counts as 0.
 
     Args:
         fused: Fused images (B, 1 or 3, H, W) in [0, 1], at least 176x176 pixels.
@@ -125,7 +126,9 @@ def _mean_similarity(
 ) -> Tensor:
     """Mean SSIM over the valid 11x11 windows between the fused image and either source: (2, B)."""
     total = images[0].new_zeros(2, 1, dtype=torch.float64)
-    for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5), images[0].dtype):
+    # a small constant lets the rounding of float32 decide in flat windows
+    dtype = working_type(images[0]) if c2 > 1 else torch.float64
+    for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5), dtype):
         maps = (ssim_map(moments, 0, source, source - 1, c1, c2, luminance) for source in (1, 2))
         total = total + torch.stack([values.sum((1, 2), dtype=torch.float64) for values in maps])
     return total / ((images[0].shape[1] - 10) * (images[0].shape[2] - 10))
