@@ -49,17 +49,20 @@ class WandbRecord(WandbLogger):
                 finish_timeout=30 * _PATIENCE if checkpoints else _PATIENCE,
             ),
         )
+        self._wandb_init.pop("anonymous", None)  # Lightning's own, which W&B warns about
         self._failed = False
 
     @rank_zero_only
     def begin(self) -> None:
         """Begin the record, offline if the server cannot be reached; on the first process only."""
+        import wandb
         from wandb.errors import Error
 
         try:
             _ = self.experiment
         except Error as error:
             rank_zero_warn(f"W&B cannot be reached, so this run is recorded offline: {_first_line(error)}")
+            wandb.teardown()  # its process still waits for the server with this run's id
             self._wandb_init |= {"mode": "offline", "resume": None}
             _ = self.experiment
 

@@ -1,8 +1,5 @@
 """The front door: help, mistakes, resuming, and what a run leaves behind."""
 
-import csv
-import json
-import os
 import pickle
 import shlex
 import subprocess
@@ -18,7 +15,6 @@ from fusion_lightning.configuration import explain, resolve_config_names
 from fusion_lightning.main import OTHER_COMMANDS, TRAINER_COMMANDS, main
 from fusion_lightning.pictures import write_image
 
-from . import wandb_files
 from .test_configs import TINY, stage1  # noqa: F401 (a fixture)
 
 
@@ -159,31 +155,6 @@ def test_some_steps_and_as_many_more_equal_all_at_once_bit_for_bit(steps: int, t
 def test_a_checkpoint_keeps_its_methods_size(tmp_path: Path, stage1: str) -> None:  # noqa: F811
     arguments = [*TINY, "--model.size=base", f"--ckpt_path={stage1}", f"--log_dir={tmp_path}"]
     assert main(["test", "--config=cled_stage1.yaml", "--config=smoke.yaml", *arguments]) == 0
-
-
-def test_a_run_is_recorded_offline_once(tmp_path: Path) -> None:
-    # a process of its own: W&B keeps one record per process, and ends it with the process
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment["HOME"] = str(tmp_path)  # nobody is logged in
-    arguments = [one for one in TINY if "logger" not in one] + ["--run_id=r", f"--log_dir={tmp_path}"]
-    command = ["fit", "--config=cled_stage1.yaml", "--config=smoke.yaml", *arguments]
-    subprocess.run([sys.executable, "-m", "fusion_lightning", *command], env=environment, check=True, timeout=280)
-    folder = tmp_path / "cled_stage1" / "r"
-    history = wandb_files.history(folder)
-    losses = [row["train/loss"] for row in history if "train/loss" in row]
-    with (folder / "csv" / "fit" / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert losses == pytest.approx([float(row["train/loss"]) for row in rows if row["train/loss"]])
-    for key in ("val/PSNR_a", "val/PSNR_restored", "val/previews._type", "val/trajectory._type"):
-        assert sum(key in row for row in history) == 1
-    recorded = wandb_files.config(folder)
-    assert recorded["model"]["init_args"]["size"] == "tiny"
-    assert recorded["data"]["init_args"]["crop_size"] == 32
-    assert json.dumps(recorded)
-    assert {path.name for path in (folder / "pictures").iterdir()} == {
-        "val-previews-step000002.png",
-        "val-trajectory-step000002.png",
-    }
 
 
 def test_fuse_keeps_the_size_and_never_overwrites(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
