@@ -19,6 +19,8 @@ OVERLAYS = sorted(
     for path in (config_folder() / folder).glob("*.yaml")
     if path.name not in ELSEWHERE
 )
+ONE_NUMBER = {"drfusion_t2.yaml", "drfusion_t4.yaml", "drfusion_t5.yaml", "without_color.yaml", "without_intensity.yaml"}
+"""Overlays that differ from a neighbour in one number: run by `make test-all`."""
 TINY = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--checkpoint.every_n_train_steps=2"]
 TINY += ["--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1", "--trainer.limit_predict_batches=1"]
 TINY += ["--model.size=tiny", "--data.crop_size=32", "--data.scene_size=64", "--data.length=16", "--data.num_workers=0"]
@@ -58,7 +60,9 @@ def test_every_run_fits_tests_and_predicts(name: str, stage1: str, tmp_path: Pat
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["class_path"]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize(
+    "overlay", [pytest.param(name, marks=pytest.mark.slow if name in ONE_NUMBER else ()) for name in OVERLAYS]
+)
 def test_every_overlay_fits(overlay: str, stage1: str, tmp_path: Path) -> None:
     text = next(config_folder().rglob(overlay)).read_text()
     named = re.search(r"--config to (\w+)", text)
