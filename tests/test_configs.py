@@ -19,7 +19,7 @@ OVERLAYS = sorted(
     for path in (config_folder() / folder).glob("*.yaml")
     if path.name not in ELSEWHERE
 )
-ONE_NUMBER = {"drfusion_t2.yaml", "drfusion_t4.yaml", "drfusion_t5.yaml", "without_color.yaml", "without_intensity.yaml"}
+ONE_NUMBER = {f"drfusion_t{steps}.yaml" for steps in (2, 4, 5)} | {"without_color.yaml", "without_intensity.yaml"}
 """Overlays that differ from a neighbour in one number: run by `make test-all`."""
 TINY = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--checkpoint.every_n_train_steps=2"]
 TINY += ["--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1", "--trainer.limit_predict_batches=1"]
