@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from fusion_lightning.checkpoints import AtomicCheckpoints
 from fusion_lightning.configuration import resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
-from fusion_lightning.loggers import WandbRecord, make_loggers
+from fusion_lightning.loggers import WandbRecord, finish_record, make_loggers
 from fusion_lightning.methods import FusionMethod, read_checkpoint
 from fusion_lightning.options import OneSentenceParser
 from fusion_lightning.runs import RunFolder, newest_checkpoint
@@ -39,7 +38,7 @@ def run_trainer_command(args: Sequence[str]) -> None:
         FusionCLI(resolve_config_names(args))
         finished = True
     finally:
-        _finish_record(failed=not finished)
+        finish_record(failed=not finished)
 
 
 class _TrainerParser(OneSentenceParser, LightningArgumentParser):
@@ -256,11 +255,3 @@ def _quieten() -> None:
     warnings.filterwarnings(
         "ignore", category=DeprecationWarning, module="lightning.*|fusion_lightning.*|jsonargparse.*"
     )
-
-
-def _finish_record(failed: bool) -> None:
-    """Close the W&B run, so that its file is complete and the next run in this process has its own."""
-    if "wandb" in sys.modules:
-        wandb = sys.modules["wandb"]
-        if wandb.run is not None:
-            wandb.finish(exit_code=int(failed))

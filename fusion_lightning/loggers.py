@@ -1,7 +1,9 @@
 """The loggers that record a run: Weights & Biases, and a CSV of the same scalars beside it."""
 
+import contextlib
 import netrc
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,19 @@ def make_loggers(folder: Path, experiment: str, run_id: str, verb: str, checkpoi
         WandbRecord(folder, experiment, run_id, offline, checkpoints),
         CSVLogger(save_dir=str(folder), name="csv", version=_unused(folder / "csv", verb)),
     ]
+
+
+def finish_record(failed: bool) -> None:
+    """Close the W&B run, so that its file is complete and the next run in this process has its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is None or wandb.run is None:
+        return
+    try:
+        wandb.finish(exit_code=int(failed))
+    except Exception as error:
+        rank_zero_warn(f"W&B did not finish its record of this run: {_first_line(error)}")
+        with contextlib.suppress(Exception):
+            wandb.teardown()
 
 
 def _unused(folder: Path, name: str) -> str:
