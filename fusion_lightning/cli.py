@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -21,11 +23,11 @@ from fusion_lightning.callbacks import (
     ScoreTable,
 )
 from fusion_lightning.checkpoints import AtomicCheckpoints
-from fusion_lightning.configuration import resolve_config_names
+from fusion_lightning.configuration import explain, resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
 from fusion_lightning.loggers import WandbRecord, finish_record, make_loggers
-from fusion_lightning.methods import FusionMethod, read_checkpoint
+from fusion_lightning.methods import FusionMethod, check_weights, read_checkpoint
 from fusion_lightning.options import OneSentenceParser
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 
@@ -144,6 +146,21 @@ class FusionCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.run = self._choose_folder(config, config.get("ckpt_path"))
 
+    def instantiate_classes(self) -> None:
+        """Build the method, the data and the trainer, or say which setting cannot be used."""
+        try:
+            super().instantiate_classes()
+        except UserError:
+            raise
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise UserError(f"the configuration cannot be used: {explain(str(error))}") from error
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"`seed_everything` cannot be used: {error}") from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Point the callbacks at the run's folder and add the loggers, unless the user chose some."""
         self._check_before_anything_is_written()
@@ -201,6 +218,7 @@ class FusionCLI(LightningCLI):
 
     def _begin(self) -> None:
         if self.trainer.is_global_zero:
+            self.datamodule.prepare_data()  # looks at the data before there is a record of the run
             self.run.make()
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbRecord):
@@ -208,7 +226,17 @@ class FusionCLI(LightningCLI):
 
     def _check_before_anything_is_written(self) -> None:
         config = self.config[self.subcommand]
+        if not isinstance(config.trainer, Namespace):
+            raise UserError(f"`trainer` must be a mapping of options, but got {config.trainer!r}")
+        for name in ("accumulate_grad_batches", "val_check_interval", "log_every_n_steps"):
+            value = config.trainer.get(name)
+            if isinstance(value, int | float) and value <= 0:
+                raise UserError(f"`trainer.{name}` must be above 0, but got {value}")
+        if config.get("ckpt_path") is not None:
+            check_weights(self.model, config.ckpt_path)
         learned = any(parameter.requires_grad for parameter in self.model.parameters())
+        if self.subcommand == "fit" and learned:
+            self.model.configure_optimizers()  # refuses options that an optimizer cannot use
         if self.subcommand != "fit" and learned and config.get("ckpt_path") is None:
             raise UserError(f"`{self.subcommand}` needs --ckpt_path: {_class_name(config)} has to be trained first")
         self.datamodule.setup(self.subcommand)

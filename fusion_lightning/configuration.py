@@ -44,7 +44,13 @@ def find_config(option: str, name: str) -> str:
     Raises:
         UserError: If there is none.
     """
-    if not name.endswith((".yaml", ".yml")) or Path(name).is_file():
+    if Path(name).is_file():
+        try:
+            Path(name).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{option} {name} cannot be read as a configuration: {error}") from error
+        return name
+    if not name.endswith((".yaml", ".yml")):
         return name
     if not Path(name).is_absolute() and (config_folder() / name).is_file():
         return str(config_folder() / name)

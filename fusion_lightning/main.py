@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import tempfile
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ OTHER_COMMANDS = {
 }
 
 DEBUG = "FUSION_LIGHTNING_DEBUG"
+
+_LONGEST = 600
+"""Characters of an error that a person still reads."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -67,7 +71,8 @@ def main(args: Sequence[str] | None = None) -> int:
         cause = _cause(error)
         if isinstance(cause, Interrupted):
             return _refuse(_sentence(cause), code=cause.exit_code)
-        if isinstance(cause, UserError):
+        # the second is what Lightning calls a setting that it cannot use
+        if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
             return _refuse(_sentence(cause))
         if isinstance(cause, OSError):
             return _refuse(f"{cause.filename or 'a file'} cannot be read or written: {plain_reason(cause)}")
@@ -114,9 +119,9 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _sentence(error: BaseException) -> str:
-    """The first paragraph of an error's text on one line."""
+    """The first paragraph of an error's text on one line, cut where libraries go on for pages."""
     text = str(error).strip() or type(error).__name__
-    return " ".join(text.split("\n\n")[0].split())
+    return textwrap.shorten(text.split("\n\n")[0], _LONGEST, placeholder=" …")
 
 
 def _keep_traceback() -> Path:

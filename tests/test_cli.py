@@ -139,7 +139,7 @@ def _fit(folder: Path, run_id: str, steps: int, every: int, *more: str) -> Path:
     return folder / "cled_stage1" / run_id / "checkpoints" / "last.ckpt"
 
 
-@pytest.mark.parametrize("steps", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_some_steps_and_as_many_more_equal_all_at_once_bit_for_bit(steps: int, tmp_path: Path) -> None:
     straight = torch.load(_fit(tmp_path, "straight", 2 * steps, steps), weights_only=True)
     first = _fit(tmp_path, "resumed", steps, steps)

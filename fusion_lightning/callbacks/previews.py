@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
+from fusion_lightning.errors import UserError
 from fusion_lightning.methods import StepOutput
 from fusion_lightning.pictures import contact_sheet, write_image
 
@@ -24,9 +25,14 @@ class Previews(Callback):
         count: How many pairs are drawn; 0 draws none.
         width: Width of a picture in pixels.
         folder: Where sheets are written; None logs them only.
+
+    Raises:
+        UserError: If a number is out of its range.
     """
 
     def __init__(self, count: int = 4, width: int = 256, folder: str | None = None) -> None:
+        if count < 0 or width < 1:
+            raise UserError(f"`previews` needs a count from 0 and a width from 1 upwards, but got {count} and {width}")
         self.count = count
         self.width = width
         self.folder = folder

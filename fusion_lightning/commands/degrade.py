@@ -60,6 +60,8 @@ def degrade(
             scenario cannot be read.
     """
     chosen = find_scenario(scenario)
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, but got {seed}")
     source, target = Path(input), Path(output)
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"--output {output} lies inside --input {input}: choose a folder outside it")

@@ -7,11 +7,14 @@ from typing import Any
 from fusion_lightning.commands.files import write_whole
 from fusion_lightning.errors import UserError
 
+_RECIPE = "recipe.json"
+
 
 class Manifest:
     """The record of what a command has written into a folder, and by which recipe.
 
-    ``recipe.json`` holds the recipe; ``manifest.jsonl`` a line of JSON per finished item.
+    ``recipe.json`` holds the recipe; ``manifest.jsonl`` a line of JSON per finished item. A new folder appears with its
+    first file, so that a command which fails before leaves none.
 
     Args:
         folder: Where everything goes: new, empty, or that of an earlier run with the same recipe.
@@ -24,9 +27,10 @@ class Manifest:
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
         self.folder = folder
         self._file = folder / "manifest.jsonl"
+        self._recipe = recipe
         self._done: set[str] = set()
         try:
-            self._open(recipe)
+            self._open()
         except OSError as error:
             raise UserError(f"{folder} cannot be written: {error.strerror}") from error
 
@@ -51,6 +55,8 @@ class Manifest:
         if target.exists() and target.read_bytes() != data:
             raise UserError(f"{target} exists and is not what this recipe writes: move it away, then run again")
         try:
+            if not (self.folder / _RECIPE).exists():
+                write_whole(self.folder / _RECIPE, _json(self._recipe, indent=2) + "\n")
             if not target.exists():
                 write_whole(target, data)
         except OSError as error:
@@ -60,16 +66,15 @@ class Manifest:
     def add(self, item: dict[str, Any]) -> None:
         """Record a finished item under its ``name``."""
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(item, ensure_ascii=False) + "\n")
+            file.write(_json(item) + "\n")
         self._done.add(item["name"])
 
-    def _open(self, recipe: dict[str, Any]) -> None:
-        file = self.folder / "recipe.json"
+    def _open(self) -> None:
+        file, recipe = self.folder / _RECIPE, self._recipe
         if not file.exists():
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise UserError(f"{self.folder} is not empty and not from an earlier run: choose another --output")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(recipe, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            return
         earlier = _parse(file.read_text(encoding="utf-8")) or {}
         differ = [key for key in {**recipe, **earlier} if recipe.get(key) != earlier.get(key)]
         if differ:
@@ -84,6 +89,10 @@ class Manifest:
             if len(items) < len(lines):
                 self._file.write_text("".join(line + "\n" for line, _ in items), encoding="utf-8")
             self._done = {item["name"] for _, item in items}
+
+
+def _json(content: dict[str, Any], indent: int | None = None) -> str:
+    return json.dumps(content, indent=indent, ensure_ascii=False)
 
 
 def _parse(text: str) -> dict[str, Any] | None:

@@ -96,6 +96,9 @@ class FusionData(LightningDataModule):
         for name, value in (("length", length), ("scene_size", scene_size), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"`{name}` must be at least 1, but got {value}.")
+        for name, value in (("num_workers", num_workers or 0), ("seed", seed)):
+            if value < 0:
+                raise UserError(f"`{name}` must be at least 0, but got {value}.")
         if crop_size is not None and crop_size < 1:
             raise UserError(f"`crop_size` must be at least 1, or null for whole images, but got {crop_size}.")
         self.root = root
@@ -120,6 +123,7 @@ class FusionData(LightningDataModule):
         self.cache = cache
         self.check = check
         self.seed = seed
+        self._checked = False
         self._files: Splits | None = None
         self._datasets: dict[str, FusionDataset] = {}
         # refuses quotas that do not fit the batch now rather than when training starts
@@ -135,7 +139,8 @@ class FusionData(LightningDataModule):
         splits = self._split_files()
         if self.split_file is not None and not os.path.exists(self.split_file):
             write_splits(splits, self._find(), self.split_file)
-        if self.check:
+        if self.check and not self._checked:
+            self._checked = True
             every = {pair.files["a"]: pair for pairs in splits.values() for pair in pairs}
             check_pairs(PairedFolders(list(every.values()), self.color))
 

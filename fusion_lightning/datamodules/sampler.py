@@ -53,6 +53,8 @@ class TrainSampler(DistributedSampler[Draw]):
         split: bool = False,
     ) -> None:
         super().__init__(range(length), world_size, rank, seed=seed)  # type: ignore[arg-type]
+        if negative := [scenario for scenario, count in (quotas or {}).items() if count < 0]:
+            raise UserError(f"`quotas` must be numbers of samples, at least 0, but got less for `{negative[0]}`.")
         slots = [scenario for scenario, count in (quotas or {}).items() for _ in range(count)]
         if len(slots) > batch_size:
             raise UserError(

@@ -8,7 +8,7 @@ from fusion_lightning.methods.base import (
     StepOutput,
     score_images,
 )
-from fusion_lightning.methods.build import build_method, load_method, read_checkpoint
+from fusion_lightning.methods.build import build_method, check_weights, load_method, read_checkpoint
 from fusion_lightning.methods.cascade import RestoreThenFuse
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.drfusion import DRFusion
@@ -39,6 +39,7 @@ __all__ = [
     "VDMUFusion",
     "WaveletMaximum",
     "build_method",
+    "check_weights",
     "load_method",
     "read_checkpoint",
     "score_images",

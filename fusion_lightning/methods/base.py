@@ -136,8 +136,15 @@ class FusionMethod(LightningModule):
         self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
-        """Optimize what is not frozen; a scheduler counts steps, not epochs."""
-        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        """Optimize what is not frozen; a scheduler counts steps, not epochs.
+
+        Raises:
+            UserError: If the optimizer refuses its options.
+        """
+        try:
+            optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"`optimizer` cannot be used: {error}") from error
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}

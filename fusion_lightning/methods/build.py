@@ -1,5 +1,6 @@
 """Methods from what is written down: a checkpoint, a class, or a class with its arguments."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: check the path")
     try:
+        # torch does not compare the sums that it writes: a flipped bit would be a wrong weight
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
@@ -70,6 +75,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"method", "state_dict", "hyper_parameters"} <= set(checkpoint):
         raise UserError(f"{path} was not written by a fusion method: give a .ckpt file written by `fit`")
     return checkpoint
+
+
+def check_weights(method: FusionMethod, path: str | Path) -> None:
+    """Compare the weights of a checkpoint with those of a method that was built to receive them.
+
+    Raises:
+        UserError: If the checkpoint is unreadable, or its weights are others or of other shapes.
+    """
+    saved, own = read_checkpoint(path)["state_dict"], method.state_dict()
+    for name in sorted({*saved, *own}):
+        shapes = [tuple(state[name].shape) if name in state else "missing" for state in (saved, own)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{path} does not fit this version of {type(method).__name__}: "
+                f"{name} is {shapes[0]} there and {shapes[1]} here"
+            )
 
 
 def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -> FusionMethod:

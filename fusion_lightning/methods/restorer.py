@@ -67,6 +67,8 @@ class Restorer(nn.Module):
         if loss not in ("l1", "balanced"):
             raise UserError(f"`loss` must be one of l1, balanced, but got {loss!r}")
         self.loss: ResidualNorm = loss
+        if start_noise is not None and start_noise < 0:
+            raise UserError(f"`start_noise` must be at least 0, but got {start_noise}")
         self.schedule = ResidualSchedule(timesteps, shared_prior, noise_scale)
         visited = self.schedule.sampling_times(sampling_steps)
         self.training_times = torch.tensor(visited if times == "sampled" else range(timesteps))

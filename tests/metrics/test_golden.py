@@ -48,6 +48,8 @@ SCORES: dict[str, Score] = {
 }
 SLOW = {"FMI_none", "FMI_gradient", "FMI_dct", "Q_P"}
 FLOAT32 = {"PSNR_plus_48dB", "EN", "MI_matlab", "Qabf", "Nabf", "SF", "AG", "VIF", "SSIM_mean", "Q_G", "Q_SF", "Q_P"}
+FLOAT32_TOLERANCE = {"VIF": 5e-5, "SSIM_mean": 1e-5, "MEF_SSIM": 1e-5, "Q_S": 1e-5, "Q_P": 5e-5}
+"""What float32 may cost where local moments are computed in it; 2e-6 elsewhere."""
 SAMPLE = {"13", "41"}
 """Images of the quick test: an easy one, and the one with saturated areas in both sources."""
 
@@ -92,12 +94,12 @@ def test_equals_the_toolbox_on_every_row(shared, column):
 @pytest.mark.slow
 @pytest.mark.parametrize("column", SCORES)
 def test_float32_equals_the_toolbox_on_every_row(shared, column):
-    check_rows(shared, column, None, torch.float32, at_least=5e-5 if column == "Q_P" else 2e-6)
+    check_rows(shared, column, None, torch.float32, at_least=FLOAT32_TOLERANCE.get(column, 2e-6))
 
 
 @pytest.mark.parametrize("column", sorted(FLOAT32))
 def test_float32_stays_close(shared, column):
-    check_rows(shared, column, {"13"}, torch.float32, at_least=2e-6)
+    check_rows(shared, column, {"13"}, torch.float32, at_least=FLOAT32_TOLERANCE.get(column, 2e-6))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import Moments, flags, gaussian, local_moments, root, working_type
+from .filters import Moments, flags, gaussian, local_moments, root, sum_up, working_type
 from .images import fusion_score
 
 _WINDOW = 11
@@ -31,7 +31,7 @@ def mef_ssim(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         boxes = local_moments(images[1:], ((0, 1),), _BOX, dtype)
         windows = local_moments(images, ((0, 1), (0, 2), (1, 2)), gaussian(_WINDOW, 1.5), dtype)
         for box, window in zip(boxes, windows, strict=True):
-            total = total + _similarity(box, window).sum((1, 2), dtype=torch.float64)
+            total = total + sum_up(_similarity(box, window))
         count = (images[0].shape[1] - _WINDOW + 1) * (images[0].shape[2] - _WINDOW + 1)
         value = value * (total / count).clamp(min=0) ** (weight / 0.6305)
         images = [_halve(image) for image in images]

@@ -131,6 +131,11 @@ def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:
     return smooth_y[..., 2:] - smooth_y[..., :-2], smooth_x[..., 2:, :] - smooth_x[..., :-2, :]
 
 
+def sum_up(maps: Tensor) -> Tensor:
+    """Sum of every map of a strip: (B, h, w) to (B,) float64. Pairwise, so float32 keeps its digits within a strip."""
+    return maps.sum((1, 2)).double()
+
+
 def flags(comparison: Callable[..., Tensor], x: Tensor, y: Tensor | float) -> Tensor:
     """1 where `comparison` (such as `torch.gt`) holds and 0 elsewhere, in the type of `x`.
 

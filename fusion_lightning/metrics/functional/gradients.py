@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import flags, root, sobel, strips
+from .filters import flags, root, sobel, strips, sum_up
 from .images import fusion_score
 
-_STRIP = 2**17  # bytes of a map: those of three images are worked on together
+_STRIP = 2**18  # bytes of a map: those of three images are worked on together
 
 
 @fusion_score()
@@ -33,8 +33,8 @@ def qabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         relative = torch.minimum(strength[1:], strength[:1]).div_(torch.addcmul(larger, equal, 1 - larger))
         difference = (angle[1:] - angle[:1]).abs_()
         quality = relative.mul_(15).sub_(7.5).sigmoid_() * difference.mul_(-44 / math.pi).add_(4.4).sigmoid_()
-        kept = kept + (quality * strength[1:]).sum((0, 2, 3), dtype=torch.float64)
-        weight = weight + strength[1:].sum((0, 2, 3), dtype=torch.float64)
+        kept = kept + sum_up((quality * strength[1:]).sum(0))
+        weight = weight + sum_up(strength[1] + strength[2])
     return 0.9994 * 0.9879 * kept / weight
 
 
@@ -60,8 +60,8 @@ def nabf(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         edge = flags(torch.ge, strength[1:], 2)
         importance = (strength[1:] * root(strength[1:])).sub_(0.001).mul_(edge).add_(0.001)
         artefact = flags(torch.gt, power[0], torch.maximum(power[1], power[2]))
-        invented = invented + ((lost * importance).sum(0) * artefact).sum((1, 2), dtype=torch.float64)
-        weight = weight + importance.sum((0, 2, 3), dtype=torch.float64)
+        invented = invented + sum_up((lost * importance).sum(0).mul_(artefact))
+        weight = weight + sum_up(importance[0] + importance[1])
     return invented / weight
 
 
@@ -84,7 +84,7 @@ def q_g(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         turn = _turn(x + tiny * flags(torch.eq, x, 0), y)
         quality = relative.mul_(10).sub_(5).sigmoid_() * turn.mul_(-40 / math.pi).add_(5).sigmoid_()
         kept = (quality * strength[1:]).sum(0)
-        total = total + kept.div_(strength[1:].sum(0)).sum((1, 2), dtype=torch.float64)
+        total = total + sum_up(kept.div_(strength[1] + strength[2]))
     return total / fused[0].numel()
 
 

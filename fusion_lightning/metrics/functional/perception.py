@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import separable, sobel, working_type
+from .filters import separable, sobel
 from .images import fusion_score, stretch
 
 _BLOCK = 16
@@ -20,7 +20,7 @@ def q_cb(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     Images are filtered by the contrast sensitivity exp(-(r / 15.387)²) - 0.7622 exp(-(r / 1.3456)²); the contrast
     c = |G_2 * Y / G_4 * Y - 1| of two Gaussians is masked, P = c³ / (c² + 1e-4); Q_CB is the mean of
     l_A Q_A + l_B Q_B with Q_X = min(P_X, P_F) / max(P_X, P_F) and l_X = P_X² / (P_A² + P_B²). NaN when an image is
-    constant.
+    constant. Computed in float64, because the ratio of two small numbers decides in dark areas.
     """
 
     def sensitivity(radius: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def q_cb(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
 
     response = _frequency_response(fused, 30, sensitivity)
     masked_f, masked_a, masked_b = (
-        _masked_contrast(torch.fft.irfft2(torch.fft.rfft2(stretch(image)) * response, s=image.shape[1:]))
+        _masked_contrast(torch.fft.irfft2(torch.fft.rfft2(stretch(image).double()) * response, s=image.shape[1:]))
         for image in (fused, source_a, source_b)
     )
     kept = weight = torch.zeros_like(masked_f)
@@ -36,7 +36,7 @@ def q_cb(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         preserved = torch.minimum(masked, masked_f) / torch.maximum(masked, masked_f)
         kept = kept + masked.square() * preserved
         weight = weight + masked.square()
-    return (kept / weight).mean((1, 2), dtype=torch.float64)
+    return (kept / weight).mean((1, 2))
 
 
 @fusion_score()
@@ -51,7 +51,7 @@ def q_cv(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
     def sensitivity(radius: Tensor) -> Tensor:
         return 2.6 * (0.0192 + 0.144 * radius) * torch.exp(-((0.144 * radius) ** 1.1))
 
-    response = _frequency_response(fused, 8, sensitivity)
+    response = _frequency_response(fused, 8, sensitivity).to(fused.dtype)
     stretched = stretch(fused)
     error = weight = torch.zeros((), dtype=torch.float64, device=fused.device)
     for source in (stretch(source_a), stretch(source_b)):
@@ -70,12 +70,12 @@ def _frequency_response(image: Tensor, divisor: float, sensitivity: Callable[[Te
     options = {"dtype": torch.float64, "device": image.device}
     v = 2 * torch.fft.fftfreq(height, **options)[:, None] * (height / divisor)
     u = 2 * torch.fft.rfftfreq(width, **options) * (width / divisor)
-    return sensitivity((u * u + v * v).sqrt()).to(image.dtype)
+    return sensitivity((u * u + v * v).sqrt())
 
 
 def _masked_contrast(image: Tensor) -> Tensor:
-    padded = F.pad(image, (15, 15, 15, 15)).to(working_type(image))
-    contrast = separable(padded, _normal(2)).div_(separable(padded, _normal(4))).sub_(1).to(image.dtype)
+    padded = F.pad(image, (15, 15, 15, 15))
+    contrast = separable(padded, _normal(2)).div_(separable(padded, _normal(4))).sub_(1)
     squared = contrast.square()
     return contrast.abs_().mul_(squared).div_(squared + 1e-4)
 

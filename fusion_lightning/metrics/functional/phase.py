@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import gaussian, local_moments, working_type
+from .filters import gaussian, local_moments, sum_up, working_type
 from .images import fusion_score
 
 _EPS = 1e-4
@@ -45,7 +45,7 @@ def q_p(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
                 for covariance, variance, mask in zip(moments.covariances, moments.variances[1:], masks, strict=True)
             ]
             best = torch.maximum(torch.maximum(correlations[0], correlations[1]), correlations[2])
-            total, top = total + best.sum((1, 2), dtype=torch.float64), bottom
+            total, top = total + sum_up(best), bottom
         value = value * total / masks[2].sum((1, 2))
     return value.masked_fill(_constant(fused), torch.nan)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import Moments, gaussian, local_moments, separable, working_type
+from .filters import Moments, gaussian, local_moments, separable, sum_up, working_type
 from .images import fusion_score
 
 Reduction = Literal["sum", "mean"]
@@ -30,14 +30,15 @@ def vif(fused: Tensor, source_a: Tensor, source_b: Tensor, *, reduction: Reducti
     Returns:
         One value per image, (B,).
     """
-    images = [fused, source_a, source_b]
+    images, dtype = [fused, source_a, source_b], working_type(fused)
     arrived, held = fused.new_zeros(2, 1, dtype=torch.float64), fused.new_zeros(2, 1, dtype=torch.float64)
     for size in (17, 9, 5, 3):
         taps = gaussian(size, size / 5)
         if size < 17:
-            images = [separable(image.double(), taps, stride=2).contiguous() for image in images]
-        # beside flat areas the coarser scales, which cost a third, hold variances that float32 would lose
-        for moments in local_moments(images, ((0, 1), (0, 2)), taps, working_type(images[0])):
+            images = [separable(image.to(dtype), taps, stride=2).contiguous() for image in images]
+            # beside flat areas the coarser scales, which are small, hold variances that float32 would lose
+            dtype = torch.float64
+        for moments in local_moments(images, ((0, 1), (0, 2)), taps, dtype):
             information = [_information(moments, source) for source in (1, 2)]
             arrived = arrived + torch.stack([x[0] for x in information])
             held = held + torch.stack([x[1] for x in information])
@@ -52,9 +53,9 @@ def _information(moments: Moments, source: int) -> tuple[Tensor, Tensor]:
     flat = tiny if moments.means[0].dtype == torch.float64 else 1e-4
     variance, covariance = F.threshold(moments.variances[source], flat, 0), moments.covariances[source - 1]
     gain = (covariance / (variance + tiny)).clamp(min=0)
-    noise = torch.addcmul(moments.variances[0] + 2, gain, covariance, value=-1)
-    arrived = (gain * gain * variance / noise + 1).log().sum((1, 2), dtype=torch.float64)
-    return arrived, (variance / 2 + 1).log().sum((1, 2), dtype=torch.float64)
+    noise = (2 + moments.variances[0]).addcmul_(gain, covariance, value=-1)
+    arrived = (gain * gain).mul_(variance).div_(noise).add_(1).log_()
+    return sum_up(arrived), sum_up((variance / 2).add_(1).log_())
 
 
 @fusion_score()
@@ -130,7 +131,7 @@ def _mean_similarity(
     dtype = working_type(images[0]) if c2 > 1 else torch.float64
     for moments in local_moments(images, ((0, 1), (0, 2)), gaussian(11, 1.5), dtype):
         maps = (ssim_map(moments, 0, source, source - 1, c1, c2, luminance) for source in (1, 2))
-        total = total + torch.stack([values.sum((1, 2), dtype=torch.float64) for values in maps])
+        total = total + torch.stack([sum_up(values) for values in maps])
     return total / ((images[0].shape[1] - 10) * (images[0].shape[2] - 10))
 
 
@@ -138,11 +139,12 @@ def ssim_map(
     moments: Moments, first: int, second: int, pair: int, c1: float, c2: float, luminance: bool = True
 ) -> Tensor:
     """SSIM in every window of two of the images, given which of the covariances is theirs."""
-    structure = (2 * moments.covariances[pair] + c2) / (moments.variances[first] + moments.variances[second] + c2)
-    if not luminance:
-        return structure
-    x, y = moments.means[first], moments.means[second]
-    return structure * (2 * x * y + c1) / (x * x + y * y + c1)
+    similar = (2 * moments.covariances[pair]).add_(c2)
+    similar.div_((moments.variances[first] + moments.variances[second]).add_(c2))
+    if luminance:
+        x, y = moments.means[first], moments.means[second]
+        similar.mul_((x * y).mul_(2).add_(c1)).div_((x * x).addcmul_(y, y).add_(c1))
+    return similar
 
 
 def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
