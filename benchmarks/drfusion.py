@@ -12,7 +12,6 @@ process of its own. The second form runs trained weights both ways over the test
 import argparse
 import math
 import multiprocessing
-import resource
 import statistics
 import time
 from collections import defaultdict
@@ -185,7 +184,9 @@ def peak_memory(size: str, steps: int, recompute: bool, device: str) -> tuple[fl
 def _peak(device: str) -> float:
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # not getrusage: what it reports outlives an exec, so that a child starts with its parent's peak
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 2**10
 
 
 def print_quality(options: argparse.Namespace) -> None:
