@@ -134,10 +134,7 @@ class Decoder(nn.Module):
         """Decode features (B, C, h, w) with the encoder's levels, finest first, to (B, C', H, W)."""
         for up, gate, block, skip in zip(self.ups, self.gates, self.blocks, reversed(skips), strict=True):
             features = block(up(features).add_(gate(skip)), time)
-        features = silu(self.norm(features)).to(self.head.weight.dtype)
-        # what leaves the network is an image: rounded to bfloat16, noise of one would be a quarter of a grey level off
-        with torch.autocast(features.device.type, enabled=False):
-            return self.head(features)
+        return self.head(silu(self.norm(features)))
 
 
 class ResidualBlock(nn.Module):
