@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import gaussian, local_moments, sum_up, working_type
+from .filters import gaussian, local_moments, sum_up
 from .images import fusion_score
 
 _EPS = 1e-4
@@ -38,7 +38,7 @@ def q_p(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         padded = [F.pad(image, (_WINDOW // 2,) * 4) for image in images]
         total, top = torch.zeros_like(value), 0
         window = gaussian(_WINDOW, 1.5)
-        for moments in local_moments(padded, ((0, 1), (0, 2), (0, 3)), window, working_type(maps_f)):
+        for moments in local_moments(padded, ((0, 1), (0, 2), (0, 3)), window):
             bottom = top + moments.means[0].shape[1]
             correlations = [
                 (covariance + _EPS) / ((moments.variances[0] * variance).abs().sqrt() + _EPS) * mask[:, top:bottom]
