@@ -278,6 +278,7 @@ def _quieten() -> None:
         ".*callbacks used to create the checkpoint need to be provided.*",  # we leave weight averaging out on purpose
         ".*exists and is not empty.*",  # a resumed run goes on in its own folder
         ".*does not have many workers.*",
+        ".*The dirpath has changed.*",  # it is the same folder, once as typed and once whole
     ):
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings(

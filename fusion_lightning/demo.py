@@ -108,7 +108,7 @@ def _draw(pairs: Path, fused: Path) -> Path:
         [to_tensor(read_image(place / path.name, channels=3)) for place in places]
         for path in sorted((pairs / "a").glob("*.png"))
     ]
-    sheet = fused / "contact_sheet.png"
+    sheet = fused.with_name(f"{fused.name}_contact_sheet.png")  # not among the images, which `evaluate` can then score
     write_image(sheet, contact_sheet(rows, ["degraded a", "degraded b", "restored a", "restored b", "fused"], 256))
     return sheet
 

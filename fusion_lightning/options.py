@@ -32,7 +32,7 @@ def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[st
     """Rewrite what people type into what the parser reads.
 
     ``--source-a`` becomes ``--source_a``, a lone flag ``true``, and the values of an option that takes a list,
-    ``--fused A B --fused C``, one JSON list.
+    ``--fused A B --fused C``, one JSON list; one written out as in YAML, ``--scenarios=[clean,rain]``, stays as it is.
     """
     options: dict[str, list[str]] = {}
     values = options.setdefault("", [])
@@ -48,7 +48,8 @@ def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[st
     for name, values in options.items():
         hint = hints.get(name.removeprefix("--"))
         if list in (get_origin(hint), *map(get_origin, get_args(hint))):
-            gathered += [f"{name}={json.dumps(values)}"]
+            written_out = len(values) == 1 and values[0].startswith(("[", "{"))
+            gathered += [f"{name}={values[0] if written_out else json.dumps(values)}"]
         elif not values and hint is bool:
             gathered += [f"{name}=true"]
         else:

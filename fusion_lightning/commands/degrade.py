@@ -104,7 +104,7 @@ def _find(root: Path, folder_a: str, folder_b: str, single: str) -> Iterator[tup
         try:
             images = images_by_stem(str(root), "--input")
         except UserError:
-            raise error from None
+            raise UserError(f"{error} Name the folders with --folder_a and --folder_b.") from None
         yield from ((stem, {single: path}) for stem, path in images.items())
         return
     for split, files in found.items():

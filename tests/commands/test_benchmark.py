@@ -207,3 +207,11 @@ def test_the_shipped_configuration_runs(tmp_path: Path) -> None:
     arguments = ["benchmark", "--config", "benchmark.yaml", "--output", str(tmp_path / "out"), "--limit", "1"]
     assert main([*arguments, "--scenarios", "clean", "--metrics", "MI"]) == 0
     assert {row["method"] for row in rows_of(tmp_path / "out")} >= {"average", "laplacian", "restored laplacian"}
+
+
+def test_a_list_may_be_written_out(tmp_path: Path) -> None:
+    options = ["--methods={average: Average}", "--data={street: {config: synthetic.yaml, length: 16, scene_size: 64}}"]
+    options += ["--scenarios=[clean,drfusion_noise]", "--metrics=Qabf", "--limit=1", f"--output={tmp_path / 'out'}"]
+    assert main(["benchmark", *options]) == 0
+    rows = (tmp_path / "out" / "scores.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[1] for row in rows] == ["clean", "drfusion_noise"]
