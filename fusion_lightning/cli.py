@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor
 
 from fusion_lightning.callbacks import (
     Interruption,
@@ -57,6 +58,7 @@ class FusionCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self._asked_experiment = _stem_of_first_config(args)
+        self._saved_weights: dict[str, Tensor] | None = None
         super().__init__(
             FusionMethod,
             FusionData,
@@ -119,6 +121,7 @@ class FusionCLI(LightningCLI):
                 f"--ckpt_path {path} holds a {checkpoint['method']}, but the configuration asks for {asked}: "
                 "--ckpt_path continues or scores the same run; other weights are a constructor argument"
             )
+        self._saved_weights = checkpoint["state_dict"]
         for key, value in checkpoint["hyper_parameters"].items():
             config.model.init_args[key] = value
 
@@ -232,8 +235,9 @@ class FusionCLI(LightningCLI):
             value = config.trainer.get(name)
             if isinstance(value, int | float) and value <= 0:
                 raise UserError(f"`trainer.{name}` must be above 0, but got {value}")
-        if config.get("ckpt_path") is not None:
-            check_weights(self.model, config.ckpt_path)
+        if self._saved_weights is not None:
+            check_weights(self.model, self._saved_weights, config.ckpt_path)
+            self._saved_weights = None  # the Trainer reads them itself
         learned = any(parameter.requires_grad for parameter in self.model.parameters())
         if self.subcommand == "fit" and learned:
             self.model.configure_optimizers()  # refuses options that an optimizer cannot use

@@ -107,39 +107,16 @@ class Interruption(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop if asked to."""
-        self._stop_if_asked(trainer, trainer.val_dataloaders, batch_idx)
+        evaluated = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        loader: DataLoader[Any] | None = trainer.predict_dataloaders if trainer.predicting else evaluated
+        assert loader is not None
+        # the processes agree on it as long as all of them have batches
+        everybody_has = len(cast(Sized, loader.dataset)) // trainer.world_size // (loader.batch_size or 1)
+        if (trainer.world_size == 1 or batch_idx < everybody_has) and self._is_asked(trainer):
+            self._stop(trainer)
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        self._listen()
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Stop if asked to."""
-        self._stop_if_asked(trainer, trainer.test_dataloaders, batch_idx)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        self._listen()
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Stop if asked to."""
-        self._stop_if_asked(trainer, trainer.predict_dataloaders, batch_idx)
+    on_test_start = on_predict_start = on_sanity_check_start
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def _listen(self) -> None:
         """Take the signals over from the Trainer, which gives them back when it ends."""
@@ -158,13 +135,6 @@ class Interruption(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(Path(self.folder) / "last.ckpt", weights_only=False)
-
-    def _stop_if_asked(self, trainer: Trainer, loader: DataLoader[Any] | None, batch_idx: int) -> None:
-        # the processes agree on it as long as all of them have batches
-        assert loader is not None
-        everybody_has = len(cast(Sized, loader.dataset)) // trainer.world_size // (loader.batch_size or 1)
-        if (trainer.world_size == 1 or batch_idx < everybody_has) and self._is_asked(trainer):
-            self._stop(trainer)
 
     def _stop(self, trainer: Trainer) -> None:
         signum = self._asked or signal.SIGTERM  # or another process was asked

@@ -93,12 +93,15 @@ class FusionData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in (("length", length), ("scene_size", scene_size), ("batch_size", batch_size)):
-            if value < 1:
-                raise UserError(f"`{name}` must be at least 1, but got {value}.")
-        for name, value in (("num_workers", num_workers or 0), ("seed", seed)):
-            if value < 0:
-                raise UserError(f"`{name}` must be at least 0, but got {value}.")
+        for name, value, least in (
+            ("length", length, 1),
+            ("scene_size", scene_size, 1),
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers or 0, 0),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise UserError(f"`{name}` must be at least {least}, but got {value}.")
         if crop_size is not None and crop_size < 1:
             raise UserError(f"`crop_size` must be at least 1, or null for whole images, but got {crop_size}.")
         self.root = root

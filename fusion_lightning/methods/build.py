@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods.base import FusionMethod
@@ -77,13 +78,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_weights(method: FusionMethod, path: str | Path) -> None:
+def check_weights(method: FusionMethod, saved: Mapping[str, Tensor], path: str | Path) -> None:
     """Compare the weights of a checkpoint with those of a method that was built to receive them.
 
+    Args:
+        method: The method.
+        saved: The checkpoint's weights by name.
+        path: Where they come from, for the message.
+
     Raises:
-        UserError: If the checkpoint is unreadable, or its weights are others or of other shapes.
+        UserError: If there are others, or if some are of other shapes.
     """
-    saved, own = read_checkpoint(path)["state_dict"], method.state_dict()
+    own = method.state_dict()
     for name in sorted({*saved, *own}):
         shapes = [tuple(state[name].shape) if name in state else "missing" for state in (saved, own)]
         if shapes[0] != shapes[1]:
@@ -111,9 +117,10 @@ def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -
         raise UserError(f"{path} holds a {method.__name__}, but a {expected.__name__} is needed")
     try:
         model = method(**checkpoint["hyper_parameters"])
-        model.load_state_dict(checkpoint["state_dict"], strict=True)
     except (RuntimeError, TypeError) as error:
         raise UserError(
             f"{path} does not fit this version of {method.__name__}: {str(error).splitlines()[0]}"
         ) from error
+    check_weights(model, checkpoint["state_dict"], path)
+    model.load_state_dict(checkpoint["state_dict"])
     return model
