@@ -46,7 +46,8 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
 
     run(
         "1 · learn to restore",
-        f"fit --config cled_stage1.yaml {common} --config one_step.yaml --experiment demo_stage1 --run_id {run_id}",
+        f"fit --config cled_stage1.yaml {common} --config one_step.yaml --model.branch_gain 0.1 "
+        f"--experiment demo_stage1 --run_id {run_id}",
     )
     run(
         "2 · learn to fuse",
@@ -115,4 +116,4 @@ def _draw(pairs: Path, fused: Path) -> Path:
 
 def _has_fast_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; without that, bfloat16 is slower than float32."""
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

@@ -15,20 +15,30 @@ _MARGIN = 5e-4
 
 
 class JointSchedule(nn.Module):
-    """The steps α_1 … α_T, learned, inside (0, 1) by construction, 0.5 at first.
+    """The steps α_1 … α_T, learned, inside (0, 1) by construction, 0.5 at first; and gains of the noise, learned.
+
+    Where a correction with A = I and λ = 1 follows, it puts the observation in the estimate's place: of a step's e only
+    the noise that (18) adds is left, and the next step's has to take it away again. While both come from one network
+    that does not tell its steps apart yet, they cancel, and so do their gradients. There the gains of the early steps
+    are 0 at first; everywhere else gains are 1.
 
     Args:
         steps: T, how often the network is called.
+        corrected: Whether estimates are corrected by the observations.
 
     Raises:
         UserError: If `steps` is less than 1.
     """
 
-    def __init__(self, steps: int = 3) -> None:
+    def __init__(self, steps: int = 3, corrected: bool = True) -> None:
         super().__init__()
         if steps < 1:
             raise UserError(f"`steps` must be at least 1, but got {steps}")
         self.logits = nn.Parameter(torch.zeros(steps))
+        gains = torch.ones(2, steps)
+        if corrected:
+            gains[0, 1:] = 0
+        self.gains = nn.Parameter(gains)
 
     @property
     def steps(self) -> int:
@@ -39,6 +49,15 @@ class JointSchedule(nn.Module):
         """ᾱ_0 = 1, ᾱ_1, …, ᾱ_T: (T + 1,) float32, falling."""
         alpha = _MARGIN + (1 - 2 * _MARGIN) * self.logits.float().sigmoid()
         return torch.cat((alpha.new_ones(1), alpha.cumprod(0)))
+
+    def gain(self, t: int, lossy: Tensor) -> Tensor:
+        """By how much the network's noise counts at step t, (B, 1, 1, 1).
+
+        Args:
+            t: T … 1.
+            lossy: Whether A ≠ I for either source, (B, 1, 1, 1).
+        """
+        return self.gains[lossy.long().to(self.gains.device), t - 1]
 
 
 def remove_noise(state: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ class CLEDStage1(_CLED):
         times: Train at ``all`` T times, or only at the S ``sampled`` ones, for short trainings.
         loss: ``l1`` (15), or ``balanced``, which weighs faint degradations beside strong ones; see `residual_loss`.
         noise_scale: Factor on every β̄_t, in (0, 1]; 1 in the paper, smaller for short trainings.
+        branch_gain: How strong the U-Net's branches begin; 0.1 for trainings of two minutes.
         seed: Seed of the times and the noise drawn in training.
         optimizer: Makes the optimizer from the parameters.
         scheduler: Makes the learning-rate scheduler from the optimizer.
@@ -120,6 +121,7 @@ class CLEDStage1(_CLED):
         times: Times = "all",
         loss: Literal["l1", "balanced"] = "l1",
         noise_scale: float = 1.0,
+        branch_gain: float = 1.0,
         seed: int = 0,
         optimizer: OptimizerCallable = adam,
         scheduler: LRSchedulerCallable | None = None,
@@ -141,6 +143,7 @@ class CLEDStage1(_CLED):
             "times": times,
             "loss": loss,
             "noise_scale": noise_scale,
+            "branch_gain": branch_gain,
         }
         self.restorer = Restorer(**self.restorer_arguments)
 

@@ -51,7 +51,8 @@ class DRFusion(FusionMethod):
         correct_last_step: Whether the last step is corrected. Null decides per image: not under noise, which the
             correction would bring back, nor where nothing but noise can have gone wrong (A = I).
         rho: ρ of the Wiener inverse (40).
-        chroma: Colour of the result: as ``observed``, or ``restored`` with the pseudo-inverse of the same operator.
+        chroma: Colour of the result: ``restored`` with the pseudo-inverse of the same operator, and under noise by a
+            filter guided by the restored luma; or as ``observed``.
         intensity: Weight of the intensity loss (22).
         structure: Weight of the gradient loss (23), or of the structure loss (24).
         reconstruction: Weight of the reconstruction loss (21).
@@ -77,7 +78,7 @@ class DRFusion(FusionMethod):
         lambda_rule: LambdaRule = "ddnm_plus",
         correct_last_step: bool | None = None,
         rho: float = DEFAULT_RHO,
-        chroma: Literal["observed", "restored"] = "observed",
+        chroma: Literal["observed", "restored"] = "restored",
         intensity: float = 5.0,
         structure: float = 1.0,
         reconstruction: float = 5.0,
@@ -107,7 +108,7 @@ class DRFusion(FusionMethod):
         self.targets = targets
         self.recompute = recompute
         self.criterion = JointCriterion(intensity, structure, reconstruction, reference)
-        self.schedule = JointSchedule(steps)
+        self.schedule = JointSchedule(steps, corrected=projection != "none")
         self.network = TwoDecoderUNet(size)
         if projection == "none":
             # nothing asks for the weights, so nothing would train them
@@ -134,7 +135,7 @@ class DRFusion(FusionMethod):
         for step in self.steps(observed):
             weight = weight if step.weight is None else step.weight
         restored_a, restored_b, fused = (part.clamp(0, 1) for part in step.corrected.split(1, dim=1))
-        color_a, color_b = observed.chromas(self.restores_chroma)
+        color_a, color_b = observed.chromas((restored_a, restored_b) if self.restores_chroma else None)
         output = FusionOutput(
             fused=colored(fused, color_b if color_a is None else color_a),
             restored_a=colored(restored_a, color_a),
@@ -163,6 +164,7 @@ class DRFusion(FusionMethod):
             corrects = self._corrects(t, observed)
             noise, weight = self._predict(state, t, bool(corrects.any()))
             with torch.autocast(self.device.type, enabled=False):
+                noise = self.schedule.gain(t, observed.lossy) * noise
                 estimate = corrected = remove_noise(state, noise, alpha_bar[t])
                 if weight is not None:
                     strength = corrects.to(state)

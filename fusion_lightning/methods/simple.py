@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from fusion_lightning.guided_filter import guide, window_mean
 from fusion_lightning.methods.base import CLED_METRICS, adam
 from fusion_lightning.methods.luma import LumaFusion
 
@@ -68,7 +69,7 @@ def guided_filter(a: Tensor, b: Tensor) -> Tensor:
     flat = images.flatten(0, 1)
     saliency = _gaussian(_laplacian(flat).abs(), 5.0).view_as(images)
     chosen = (saliency == saliency.amax(dim=0)).to(flat).flatten(0, 1)
-    base = _mean(flat, 15)
+    base = window_mean(flat, 15)
     fused = torch.zeros_like(a)
     for layer, radius, epsilon in ((base, 45, 0.3), (flat - base, 7, 1e-6)):
         weights = guide(flat, chosen, radius, epsilon).clamp(min=0).view_as(images) + 1e-6
@@ -120,19 +121,6 @@ class WaveletMaximum(_Rule):
     rule = staticmethod(wavelet_maximum)
 
 
-def guide(image: Tensor, values: Tensor, radius: int, epsilon: float) -> Tensor:
-    """Guided filter (He, Sun and Tang 2010): smooth `values` within the edges of `image`, both (B, 1, H, W).
-
-    In every window of radius r the result is a line in the image, q = s I + o, closest to the values with a penalty
-    ε s²; a pixel gets the mean of the lines of its windows.
-    """
-    mean_image, mean_values = _mean(image, radius), _mean(values, radius)
-    covariance = _mean(image * values, radius) - mean_image * mean_values
-    variance = (_mean(image * image, radius) - mean_image * mean_image).clamp(min=0)
-    slope = covariance / (variance + epsilon)
-    return _mean(slope, radius) * image + _mean(mean_values - slope * mean_image, radius)
-
-
 def _stronger(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a.abs() >= b.abs(), a, b)
 
@@ -149,19 +137,6 @@ def _enlarge(small: Tensor, like: Tensor) -> Tensor:
     spread = torch.zeros_like(like)
     spread[..., ::2, ::2] = small
     return 4 * _blur(spread)
-
-
-def _mean(image: Tensor, radius: int) -> Tensor:
-    """Mean over a square window, of the pixels that lie inside the image."""
-    mean = image.double()  # running sums lose digits
-    for dim in (-2, -1):
-        length = image.shape[dim]
-        position = torch.arange(length, device=image.device)
-        ends, starts = (position + radius + 1).clamp(max=length), (position - radius).clamp(min=0)
-        sums = F.pad(mean.cumsum(dim), (1, 0) if dim == -1 else (0, 0, 1, 0))
-        count = (ends - starts).view(-1, *[1] * (-1 - dim))
-        mean = (sums.index_select(dim, ends) - sums.index_select(dim, starts)) / count
-    return mean.to(image)
 
 
 def _gaussian(image: Tensor, sigma: float) -> Tensor:

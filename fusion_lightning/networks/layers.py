@@ -1,10 +1,64 @@
 """Small layers that the networks share."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation with a gradient that is fast in the channels-last layout.
+
+    PyTorch's own gradient walks such maps on the CPU channel by channel, which takes longer than the convolution
+    beside it: two to eight times as long as this one.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise features (B, C, H, W) over groups of channels and all pixels."""
+        slow = features.requires_grad and features.device.type == "cpu"
+        if slow and features.is_contiguous(memory_format=torch.channels_last):
+            return _ChannelsLastGroupNorm.apply(features, self.num_groups, self.weight, self.bias, self.eps)
+        return super().forward(features)
+
+
+class _ChannelsLastGroupNorm(torch.autograd.Function):
+    """PyTorch's group normalisation, and its gradient as a few passes over (B, pixels, C).
+
+    With x̂ = (x − μ) r per group, y = γ x̂ + β and g the gradient of y, the gradient of x is
+    r (γ g − mean(γ g) − x̂ mean(γ g x̂)), written as p g + q x + s with three numbers per image and channel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        batch, channels, height, width = features.shape
+        normal, mean, rstd = torch.native_group_norm(
+            features, weight, bias, batch, channels, height * width, groups, eps
+        )
+        ctx.save_for_backward(features, weight, mean, rstd)
+        return normal
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
+        features, weight, mean, rstd = ctx.saved_tensors
+        grouped = (*mean.shape, -1)  # (B, groups, channels of a group)
+        mean, rstd = mean.to(weight.dtype)[..., None], rstd.to(weight.dtype)[..., None]
+        pixels, gradients = as_tokens(features), as_tokens(gradient)
+        size = pixels.shape[1] * (pixels.shape[2] // grouped[1])
+        of_bias = gradients.sum(dim=1, dtype=weight.dtype).view(grouped)
+        of_product = (gradients * pixels).sum(dim=1, dtype=weight.dtype).view(grouped)
+        gain = weight.view(grouped[1:])
+        average = (of_bias * gain).sum(dim=2, keepdim=True) / size
+        slope = rstd**3 * (average * mean - (of_product * gain).sum(dim=2, keepdim=True) / size)
+        of_gradient, of_pixel, offset = (
+            number.expand(of_bias.shape).flatten(1)[:, None]
+            for number in (rstd * gain, slope, -slope * mean - rstd * average)
+        )
+        of_features = (gradients * of_gradient).add_(pixels * of_pixel).add_(offset).to(features.dtype)
+        of_weight = (rstd * (of_product - mean * of_bias)).sum(dim=0).flatten()
+        return as_map(of_features, *features.shape[-2:]), None, of_weight, of_bias.sum(dim=0).flatten(), None
 
 
 class ChannelNorm(nn.Module):

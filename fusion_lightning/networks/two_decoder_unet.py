@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_lightning.errors import UserError
-from fusion_lightning.networks.layers import pad_to_multiple
+from fusion_lightning.networks.layers import GroupNorm, pad_to_multiple
 from fusion_lightning.networks.residual_unet import TimeEmbedding
 
 JointSize = Literal["tiny", "small", "base"]
@@ -179,9 +179,9 @@ class SkipGate(nn.Module):
         return skip * self.space(skip).sigmoid() * scores.sigmoid()[..., None, None]
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> GroupNorm:
     """Group normalisation in 32 groups; narrow maps have fewer, of two channels, as a group of one has no contrast."""
-    return nn.GroupNorm(min(32, channels // 2), channels)
+    return GroupNorm(min(32, channels // 2), channels)
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from fusion_lightning.color import chroma, luma
 from fusion_lightning.degradations import degrade, scenario
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods import Controls, DRFusion, load_method
-from fusion_lightning.operators import Downsample
+from fusion_lightning.methods.observations import observe
+from fusion_lightning.operators import DEFAULT_RHO, Downsample
 
 NOISE, BLUR, COMPOSITE = "drfusion_noise", "drfusion_blur", "drfusion_composite"
 
@@ -192,7 +193,7 @@ def test_the_hue_of_the_fusion_is_that_of_the_colour_source() -> None:
     batch["source_b"] = batch["source_b"] * 0.2 + 0.4  # away from black and white, where RGB is cut
     batch["source_a"] = batch["source_a"] * 0.2 + 0.4
     with torch.no_grad():
-        fused = make_method(correct_last_step=True).fuse(batch)["fused"]
+        fused = make_method(correct_last_step=True, chroma="observed").fuse(batch)["fused"]
     torch.testing.assert_close(chroma(fused), chroma(batch["source_b"]), atol=2 / 255, rtol=0)
 
 
@@ -206,6 +207,31 @@ def test_chroma_may_be_restored_with_the_same_operator() -> None:
             output = DRFusion(size="tiny", chroma=option).eval().fuse(batch)  # type: ignore[arg-type]
         distance[option] = float((chroma(output["restored_b"]) - chroma(batch["clean_b"])).abs().mean())
     assert distance["restored"] < 0.5 * distance["observed"]
+
+
+@pytest.mark.parametrize("name", [NOISE, COMPOSITE])
+def test_noisy_chroma_is_smoothed_along_the_luma(name: str) -> None:
+    batch = make_batch([name], (48, 48))
+    observed = observe(batch, DEFAULT_RHO)
+    clean = (luma(batch["clean_a"]), luma(batch["clean_b"]))
+    errors = [
+        (colors - chroma(batch["clean_b"])).square().mean()
+        for colors in (observed.chromas(lumas)[1] for lumas in (clean, None))
+        if colors is not None
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_early_steps_begin_without_noise_where_the_correction_would_discard_them() -> None:
+    for name, expected in ((NOISE, [1.0, 0.0, 0.0]), (BLUR, [1.0, 1.0, 1.0])):
+        method = make_method()
+        loss = method.training_step(make_batch([name]), 0)
+        used = int(name != NOISE)
+        slopes = torch.autograd.grad(loss, method.schedule.gains)[0]
+        assert method.schedule.gains[used].tolist() == expected
+        assert slopes[used].all()  # training leaves zeros behind
+        assert not slopes[1 - used].any()
+    assert bool((make_method(projection="none").schedule.gains == 1).all())
 
 
 @pytest.mark.slow

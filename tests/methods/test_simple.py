@@ -10,9 +10,10 @@ from scipy import ndimage
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.color import chroma, luma
 from fusion_lightning.errors import UserError
+from fusion_lightning.guided_filter import guide
 from fusion_lightning.methods import Average, Controls, GuidedFilter, LaplacianPyramid, Maximum, WaveletMaximum
 from fusion_lightning.methods.luma import LumaFusion
-from fusion_lightning.methods.simple import _blur, _enlarge, guide
+from fusion_lightning.methods.simple import _blur, _enlarge
 
 from .conftest import make_batch
 

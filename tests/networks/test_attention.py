@@ -16,7 +16,7 @@ from fusion_lightning.networks.attention import (
     SpatialAttention,
     WindowAttention,
 )
-from fusion_lightning.networks.layers import ChannelNorm, pad_to_multiple
+from fusion_lightning.networks.layers import ChannelNorm, GroupNorm, pad_to_multiple
 from fusion_lightning.networks.residual_unet import FullAttention, LinearAttention, StandardizedConv2d
 
 
@@ -150,6 +150,40 @@ def test_channel_norm() -> None:
     variance = features.var(dim=1, unbiased=False, keepdim=True)
     gain, offset = norm.norm.weight[:, None, None], norm.norm.bias[:, None, None]
     torch.testing.assert_close(norm(features), (features - mean) / (variance + 1e-5).sqrt() * gain + offset)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_group_norm_has_the_gradient_of_its_formula(groups: int) -> None:
+    norm = GroupNorm(groups, 4).double()
+    _randomise(norm)
+    features = torch.randn(2, 4, 3, 5, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    features.requires_grad_()
+    split = features.unflatten(1, (groups, -1))
+    mean = split.mean(dim=(2, 3, 4), keepdim=True)
+    variance = split.var(dim=(2, 3, 4), unbiased=False, keepdim=True)
+    spelled = ((split - mean) / (variance + 1e-5).sqrt()).flatten(1, 2)
+    spelled = spelled * norm.weight[:, None, None] + norm.bias[:, None, None]
+    found = norm(features)
+    torch.testing.assert_close(found, spelled)
+    weigh = torch.randn_like(found)
+    into = (features, norm.weight, norm.bias)
+    torch.testing.assert_close(
+        torch.autograd.grad((found * weigh).sum(), into), torch.autograd.grad((spelled * weigh).sum(), into)
+    )
+
+
+def test_group_norm_in_mixed_precision_is_pytorchs() -> None:
+    norm = GroupNorm(4, 8)
+    _randomise(norm)
+    features = torch.randn(2, 8, 6, 6).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    slopes = []
+    for module in (norm, nn.GroupNorm.forward.__get__(norm)):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = module(features).float().square().sum()
+        slopes.append(torch.autograd.grad(loss, (features, norm.weight)))
+    assert slopes[0][0].dtype == torch.bfloat16
+    for own, theirs in zip(*slopes, strict=True):
+        torch.testing.assert_close(own, theirs, atol=0.02 * float(theirs.abs().max()), rtol=0)
 
 
 def test_gated_feed_forward_is_gelu_of_one_half_times_the_other() -> None:

@@ -1,5 +1,7 @@
 """The restoration network: published sizes, any image size, and that it learns."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -148,3 +150,25 @@ def test_overfitting_four_pairs_drives_the_loss_down_tenfold() -> None:
     # Half precision is judged on trained weights, in dB between images of range 2.
     difference = (answers[torch.bfloat16] - answers[torch.float32]).square().mean()
     assert -10 * torch.log10(difference / 4) > 40
+
+
+def test_images_pass_through_opponent_colours() -> None:
+    network = ResidualUNet("tiny")
+    basis = network.opponent[..., 0, 0]
+    torch.testing.assert_close(basis @ basis.T, torch.eye(3))
+    # what an infrared image is made of lies on the first axis alone
+    torch.testing.assert_close(basis @ torch.ones(3), torch.tensor([math.sqrt(3), 0.0, 0.0]))
+    inputs = []
+    network.stem.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    degraded, state = torch.rand(2, 1, 3, 8, 8)
+    network(state, degraded, torch.tensor([1.0]))
+    torch.testing.assert_close(inputs[0][:, :3], torch.einsum("oc,bchw->bohw", basis, state))
+    torch.testing.assert_close(inputs[0][:, 3:], torch.einsum("oc,bchw->bohw", basis, degraded))
+
+
+def test_the_gain_of_branches_is_where_they_begin() -> None:
+    weak, strong = ResidualUNet("tiny", branch_gain=0.25), ResidualUNet("tiny")
+    assert weak.final.norm2.weight.unique().tolist() == [0.25]
+    assert strong.encoder[0].attention.norm_out.norm.weight.unique().tolist() == [1.0]
+    with pytest.raises(UserError, match="`branch_gain` must be at least 0"):
+        ResidualUNet("tiny", branch_gain=-1)
