@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.color import as_rgb, chroma, luma, merge
+from fusion_lightning.color import as_rgb, chroma, from_opponent, luma, merge
 from fusion_lightning.errors import UserError
 from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
 from fusion_lightning.networks.layers import pad_to_multiple
@@ -104,7 +104,7 @@ class DegradeFusion(nn.Module):
         """
         restored_a = remove_degradation(source_a, residual_a, strength_a)
         restored_b = remove_degradation(source_b, residual_b, strength_b)
-        prediction = self._predict(as_rgb(restored_a), as_rgb(restored_b)).float()
+        prediction = self._predict(as_rgb(restored_a), as_rgb(restored_b))
         fused = prediction + base_image(restored_a, restored_b) if self.base else prediction
         if balance != 0.5:
             fused = shift_balance(fused, restored_a, restored_b, balance)
@@ -118,7 +118,7 @@ class DegradeFusion(nn.Module):
         *shallow, features = (join(x, y) for join, x, y in zip(self.joins, levels_a, levels_b, strict=True))
         for level, fused in zip(reversed(self.decoder), reversed(shallow), strict=True):
             features = level(features, fused)
-        return self.head(self.refinement(features))[..., :height, :width]
+        return from_opponent(self.head(self.refinement(features))[..., :height, :width])
 
 
 class Encoder(nn.Module):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusion_lightning.color import from_opponent, to_opponent
 from fusion_lightning.errors import UserError
 from fusion_lightning.networks.layers import (
     ChannelNorm,
@@ -37,20 +38,12 @@ _HEADS = 4
 _HEAD_CHANNELS = 32
 _HEAD_STD = 0.03
 
-_OPPONENT = (
-    (1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3)),
-    (1 / math.sqrt(2), 0.0, -1 / math.sqrt(2)),
-    (1 / math.sqrt(6), -2 / math.sqrt(6), 1 / math.sqrt(6)),
-)
-"""An orthonormal basis of RGB: grey, red against blue, both against green."""
-
 
 class ResidualUNet(nn.Module):
     """U-Net that predicts the residual I_res = I_in − I_0, or as a second network the noise ε, from a state I_t.
 
     Four levels of two time-conditioned residual blocks and linear attention, full attention in the middle.
-    Images enter and residuals leave in opponent colours, an orthonormal turn of RGB: what the channels share, which is
-    all of an infrared image, then has weights of its own, and the optimizer does not forget colour over it.
+    Images enter and residuals leave in opponent colours (`color.to_opponent`), which learn faster than RGB.
     Weights lie channels-last in memory, and features follow them.
 
     Args:
@@ -63,8 +56,6 @@ class ResidualUNet(nn.Module):
         UserError: If `size` is none of the four, or `branch_gain` is negative.
     """
 
-    opponent: Tensor
-
     def __init__(self, size: UNetSize = "base", branch_gain: float = 1.0) -> None:
         super().__init__()
         if size not in WIDTHS:
@@ -74,7 +65,6 @@ class ResidualUNet(nn.Module):
         widths = WIDTHS[size]
         first, deepest = widths[0], widths[-1]
         time_channels = 4 * first
-        self.register_buffer("opponent", torch.tensor(_OPPONENT)[..., None, None], persistent=False)
         self.stem = nn.Conv2d(2 * 3, first, 7, padding=3)
         self.time = TimeEmbedding(first, time_channels)
         self.encoder = nn.ModuleList(
@@ -111,7 +101,7 @@ class ResidualUNet(nn.Module):
             I_res^θ, (B, 3, H, W), not clamped: residuals of images in [−1, 1] span [−2, 2].
         """
         height, width = state.shape[-2:]
-        images = torch.cat((self._turn(state, self.opponent), self._turn(degraded, self.opponent)), dim=1)
+        images = torch.cat((to_opponent(state), to_opponent(degraded)), dim=1)
         features = self.stem(pad_to_multiple(images, 2 ** (len(self.encoder) - 1)))
         stem = features
         time = self.time(time)
@@ -125,13 +115,7 @@ class ResidualUNet(nn.Module):
         for up in self.decoder:
             features = up(features, skips.pop(), skips.pop(), time)
         features = self.final(torch.cat((features, stem), dim=1), time)
-        return self._turn(self.head(features)[..., :height, :width], self.opponent.transpose(0, 1))
-
-    @staticmethod
-    def _turn(image: Tensor, basis: Tensor) -> Tensor:
-        """Colours (B, 3, H, W) in another basis (3, 3, 1, 1); in float32, as bfloat16 would round grey to colour."""
-        with torch.autocast(image.device.type, enabled=False):
-            return F.conv2d(image.float(), basis)
+        return from_opponent(self.head(features)[..., :height, :width])
 
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:
