@@ -37,29 +37,29 @@ class Training:
         return max(2, round(60 * minutes * self.share / self.seconds))
 
 
+def degradations(medical: bool) -> dict[str, str]:
+    """DRFusion's scenarios; an overlay of each name trains for it."""
+    composite = "drfusion_medical_composite" if medical else "drfusion_composite"
+    return {"noise": "drfusion_noise", "blur": "drfusion_blur", "composite": composite}
+
+
 def trainings(medical: bool) -> list[Training]:
     """In the order of dependence: stage 2 of CLED-Fusion needs stage 1."""
     kind = "_medical" if medical else ""
     blind = f"drfusion{kind}_blind.yaml"
     clean = ["--data.scenarios=[clean]", "--data.quotas=null"]
     both = ["--model.reference=both"] if medical else []
-    composite = f"drfusion{kind}_composite.yaml"
+    stage1 = ["cled_stage1.yaml", "one_step.yaml", blind]
     return [
         Training("ifcnn", SECONDS["ifcnn"], ["ifcnn.yaml"], options=clean),
         Training("u2fusion", SECONDS["u2fusion"], ["u2fusion.yaml"], options=clean),
         Training("vdmufusion", SECONDS["vdmufusion"], ["vdmufusion.yaml"], options=[*clean, *both]),
         Training("restormer", SECONDS["restormer"], ["restormer.yaml", blind]),
-        Training(
-            "cled_stage1", SECONDS["cled"], ["cled_stage1.yaml", "one_step.yaml", blind], 2 / 3, ["--model.loss=l1"]
-        ),
+        Training("cled_stage1", SECONDS["cled"], stage1, 2 / 3, ["--model.loss=l1"]),
         Training("cled_stage2", SECONDS["cled"], ["cled_stage2.yaml", blind], 1 / 3),
         *(
-            Training(f"drfusion_{one}", SECONDS["drfusion"], [f"drfusion{kind}.yaml", scenario], 1 / 3)
-            for one, scenario in (
-                ("noise", "drfusion_noise.yaml"),
-                ("blur", "drfusion_blur.yaml"),
-                ("composite", composite),
-            )
+            Training(f"drfusion_{one}", SECONDS["drfusion"], [f"drfusion{kind}.yaml", f"{name}.yaml"], 1 / 3)
+            for one, name in degradations(medical).items()
         ),
     ]
 
@@ -116,31 +116,34 @@ def compare(arguments: argparse.Namespace) -> None:
         return {"checkpoint": str(checkpoint(arguments.output, name)), **where}
 
     def cascade(restorer: str) -> dict[str, object]:
-        parts = {"restorer": str(checkpoint(arguments.output, restorer)), "fuser": "LaplacianPyramid"}
-        return {"class_path": "RestoreThenFuse", "init_args": parts}
+        return {
+            "class_path": "RestoreThenFuse",
+            "init_args": {"restorer": restorer, "fuser": "LaplacianPyramid"},
+        }
 
-    kind = "_medical" if arguments.medical else ""
-    degradations = {
-        one: f"drfusion{kind if one == 'composite' else ''}_{one}" for one in ("noise", "blur", "composite")
-    }
+    scenarios = degradations(arguments.medical)
     methods = {
         "average": "Average",
         "Laplacian pyramid": "LaplacianPyramid",
         "IFCNN": learned("ifcnn"),
         "U2Fusion": learned("u2fusion"),
         "VDMUFusion": learned("vdmufusion"),
-        "Restormer, then Laplacian": cascade("restormer"),
-        "CLED stage 1, then Laplacian": cascade("cled_stage1"),
+        "textbook filters, then Laplacian": cascade("ClassicalRestorer"),
+        "Restormer, then Laplacian": cascade(str(checkpoint(arguments.output, "restormer"))),
+        "CLED stage 1, then Laplacian": cascade(str(checkpoint(arguments.output, "cled_stage1"))),
         "CLED-Fusion": learned("cled_stage2"),
-        **{f"DRFusion, {one}": learned(f"drfusion_{one}", scenarios=[name]) for one, name in degradations.items()},
+        **{f"DRFusion, {one}": learned(f"drfusion_{one}", scenarios=[name]) for one, name in scenarios.items()},
     }
-    data = {"trained": {"config": arguments.data, **({"root": arguments.root} if arguments.root else {})}}
+    data = {
+        Path(arguments.data).stem: {"config": arguments.data, **({"root": arguments.root} if arguments.root else {})}
+    }
     for name, config, root in (given.split("=") for given in arguments.test):
         data[name] = {"config": config, "root": root}
     arguments.output.mkdir(parents=True, exist_ok=True)
     file = arguments.output / "benchmark.yaml"
-    scenarios = ["clean", *degradations.values()]
-    file.write_text(yaml.safe_dump({"methods": methods, "data": data, "scenarios": scenarios}, sort_keys=False))
+    file.write_text(
+        yaml.safe_dump({"methods": methods, "data": data, "scenarios": ["clean", *scenarios.values()]}, sort_keys=False)
+    )
     options = [f"--output={arguments.output / 'benchmark'}", f"--bf16={str(arguments.bf16).lower()}"]
     run("benchmark", "--config", str(file), *options)
 
