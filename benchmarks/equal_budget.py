@@ -92,16 +92,17 @@ def train(training: Training, arguments: argparse.Namespace) -> None:
         return
     print(f"{training.name}: {steps} steps", flush=True)
     options = [*training.options, f"--model.scheduler.init_args.T_max={steps}"]
-    options += [f"--data.root={arguments.root}"] if arguments.root else []
     options += ["--trainer.precision=bf16-mixed"] if arguments.bf16 else []
     if training.name == "cled_stage2":
         options += [f"--model.stage1_checkpoint={checkpoint(arguments.output, 'cled_stage1')}"]
     first, *overlays = training.configs
-    names = [first, "small.yaml", *overlays]
     run(
         "fit",
-        *(word for name in names for word in ("--config", name)),
-        *("--data", arguments.data, *options),
+        *("--config", first, "--config", "small.yaml", "--data", arguments.data),
+        *([f"--data.root={arguments.root}"] if arguments.root else []),
+        # after the data set, which may have scenarios of its own
+        *(word for name in overlays for word in ("--config", name)),
+        *options,
         *(f"--log_dir={arguments.output / 'logs'}", f"--experiment={training.name}", "--run_id=budget"),
         *("--ckpt_path=last", f"--trainer.max_steps={steps}", "--trainer.max_time=null", "--data.num_workers=0"),
         *(f"--trainer.val_check_interval={steps}", "--trainer.log_every_n_steps=20"),
