@@ -56,6 +56,9 @@ class FusionData(LightningDataModule):
             sources as delivered; None takes the everyday ones.
         quotas: Scenario -> how many of `batch_size` training samples get it.
         crop_size: Side of the training crops in pixels; None trains on whole images of one size.
+        margin: How many pixels around a crop are degraded with it and cut off afterwards, as far as the image reaches,
+            so that methods that are told nothing do not learn a blur by what it does to the border of a crop. 0 for
+            methods that are told the operator, which leads from border to border.
         flip: Mirror half of the training samples.
         batch_size: Pairs per batch and process.
         split_batch: `batch_size` counts all processes together, so that the effective batch stays as it is when their
@@ -84,6 +87,7 @@ class FusionData(LightningDataModule):
         scenarios: list[str] | dict[str, dict[str, str]] | None = None,
         quotas: dict[str, int] | None = None,
         crop_size: int | None = 256,
+        margin: int = 0,
         flip: bool = True,
         batch_size: int = 8,
         split_batch: bool = False,
@@ -98,6 +102,7 @@ class FusionData(LightningDataModule):
             ("scene_size", scene_size, 1),
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers or 0, 0),
+            ("margin", margin, 0),
             ("seed", seed, 0),
         ):
             if value < least:
@@ -119,6 +124,7 @@ class FusionData(LightningDataModule):
         self.scenarios = _find_scenarios(scenarios, _MEDICAL if root is None and scenes == "medical" else _SCENARIOS)
         self.quotas = quotas
         self.crop_size = crop_size
+        self.margin = margin
         self.flip = flip
         self.batch_size = batch_size
         self.split_batch = split_batch
@@ -161,7 +167,9 @@ class FusionData(LightningDataModule):
             if self.cache:
                 pairs = cache_pairs(pairs, f"Reading {split} images")
             training: dict[str, Any] = (
-                {"training": True, "crop_size": self.crop_size, "flip": self.flip} if split == "train" else {}
+                {"training": True, "crop_size": self.crop_size, "margin": self.margin, "flip": self.flip}
+                if split == "train"
+                else {}
             )
             self._datasets[split] = FusionDataset(pairs, self.scenarios, self.seed, **training)
 

@@ -1,7 +1,7 @@
 """From pairs to samples: crop and flip both sources alike, let something go wrong with each, make tensors."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -10,6 +10,7 @@ from fusion_lightning.batch import AppliedDegradation, FusionSample, SampleDegra
 from fusion_lightning.datamodules.pairs import Pair
 from fusion_lightning.datamodules.sampler import Draw
 from fusion_lightning.degradations import Scenario, degrade
+from fusion_lightning.errors import UserError
 
 _SIDES = ("a", "b")
 # every random choice has a stream of its own, named by these numbers
@@ -40,7 +41,12 @@ class FusionDataset(Dataset[FusionSample]):
         training: Make training samples; evaluation samples otherwise.
         crop_size: Side of the square training crop in pixels of the larger image, whose surroundings are padded by
             reflection where it is smaller; None trains on whole images.
+        margin: How many pixels around a training crop are degraded with it and cut off afterwards, as far as the image
+            reaches. A blur reaches for the border, and a network told nothing else learns to find it there.
         flip: Mirror half of the training samples left to right.
+
+    Raises:
+        UserError: If there is a margin and a degradation changes the size of a source.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class FusionDataset(Dataset[FusionSample]):
         seed: int = 0,
         training: bool = False,
         crop_size: int | None = None,
+        margin: int = 0,
         flip: bool = False,
     ) -> None:
         self.pairs = pairs
@@ -57,6 +64,7 @@ class FusionDataset(Dataset[FusionSample]):
         self.seed = seed
         self.training = training
         self.crop_size = crop_size
+        self.margin = margin
         self.flip = flip
 
     def __len__(self) -> int:
@@ -73,8 +81,9 @@ class FusionDataset(Dataset[FusionSample]):
             images["clean_a"] = pair.clean_a
         if pair.clean_b is not None:
             images["clean_b"] = pair.clean_b
+        crop = None
         if self.training:
-            images = self._crop_and_flip(images, layout)
+            images, crop = self._crop_and_flip(images, layout)
         clean = {role: _to_float(image) for role, image in images.items()}
         sources = {side: clean[side] for side in _SIDES}
         applied: dict[str, list[AppliedDegradation]] = {side: [] for side in _SIDES}
@@ -86,6 +95,13 @@ class FusionDataset(Dataset[FusionSample]):
             scenario = self.scenarios[name]
             for number, (side, degradation) in enumerate(zip(_SIDES, (scenario.a, scenario.b), strict=True), _SOURCES):
                 sources[side], applied[side] = degrade(sources[side], degradation, self._generator(*stream, number))
+                if self.margin and sources[side].shape[:2] != clean[side].shape[:2]:
+                    raise UserError(
+                        f"`margin` needs degradations that keep a source's size, but {name} does not: "
+                        "set it to 0, or enlarge the source again (up=true)"
+                    )
+        if crop is not None:
+            sources, clean = ({role: crop.of(image, role) for role, image in some.items()} for some in (sources, clean))
         return FusionSample(
             source_a=to_tensor(sources["a"]),
             source_b=to_tensor(sources["b"]),
@@ -98,8 +114,11 @@ class FusionDataset(Dataset[FusionSample]):
     def _generator(self, *path: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=path))
 
-    def _crop_and_flip(self, images: dict[str, np.ndarray], generator: np.random.Generator) -> dict[str, np.ndarray]:
-        """The same part of every image; smaller ones are cut in proportion, at whole pixels."""
+    def _crop_and_flip(
+        self, images: dict[str, np.ndarray], generator: np.random.Generator
+    ) -> tuple[dict[str, np.ndarray], "_Crop | None"]:
+        """The same part of every image, smaller ones in proportion, and the crop in it if there is a margin to cut."""
+        inner = None
         if self.crop_size is not None:
             height, width = (max(image.shape[axis] for image in images.values()) for axis in (0, 1))
             factors = {role: height // image.shape[0] for role, image in images.items()}
@@ -107,17 +126,41 @@ class FusionDataset(Dataset[FusionSample]):
             top, left = (
                 int(generator.integers(max(side - self.crop_size, 0) // step + 1)) * step for side in (height, width)
             )
-            images = {role: _cut(image, top, left, self.crop_size, factors[role]) for role, image in images.items()}
+            margin = -(-self.margin // step) * step
+            above, before = min(margin, top), min(margin, left)
+            below, behind = (
+                max(0, min(margin, side - start - self.crop_size)) for side, start in ((height, top), (width, left))
+            )
+            rows, columns = above + self.crop_size + below, before + self.crop_size + behind
+            outer = _Crop(top - above, left - before, rows, columns, factors)
+            images = {role: outer.of(image, role) for role, image in images.items()}
+            if margin:
+                inner = _Crop(above, before, self.crop_size, self.crop_size, factors)
         if self.flip and generator.random() < 0.5:
             images = {role: image[:, ::-1] for role, image in images.items()}
-        return images
+            inner = inner and inner._replace(left=behind)
+        return images, inner
 
 
-def _cut(image: np.ndarray, top: int, left: int, size: int, factor: int) -> np.ndarray:
-    top, left, size = top // factor, left // factor, -(-size // factor)
-    crop = image[top : top + size, left : left + size]
-    short = [(0, size - side) for side in crop.shape[:2]]
-    return np.pad(crop, [*short, (0, 0)], mode="symmetric") if crop.shape[:2] != (size, size) else crop
+class _Crop(NamedTuple):
+    """A part of a pair, in pixels of its larger image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    factors: dict[str, int]
+    """Role of an image -> how many times smaller it is."""
+
+    def of(self, image: np.ndarray, role: str) -> np.ndarray:
+        """The part of an image, padded by reflection where that ends."""
+        factor = self.factors[role]
+        height, width = -(-self.height // factor), -(-self.width // factor)
+        top, left = self.top // factor, self.left // factor
+        part = image[top : top + height, left : left + width]
+        if part.shape[:2] == (height, width):
+            return part
+        return np.pad(part, [(0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0)], mode="symmetric")
 
 
 def _to_float(image: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from fusion_lightning.datamodules import FusionData
 from fusion_lightning.datamodules.dataset import FusionDataset
 from fusion_lightning.datamodules.pairs import Pair
 from fusion_lightning.datamodules.sampler import Draw, TrainSampler
-from fusion_lightning.degradations import scenario
+from fusion_lightning.degradations import degrade, scenario
 from fusion_lightning.errors import UserError
 
 FOLDERS = {"a": "ir", "b": "vi"}
@@ -98,6 +98,54 @@ def test_quotas_that_cannot_be_met_are_refused() -> None:
         FusionData(quotas={"noise": 5, "blur": 4})
     with pytest.raises(UserError, match=r"`quotas` must name scenarios .* but got `fog`"):
         FusionData(quotas={"fog": 1})
+
+
+def test_a_margin_is_degraded_with_the_crop_and_cut_off() -> None:
+    generator = np.random.default_rng(0)
+    pair = Pair("x", *(generator.integers(256, size=(70, 50, 1), dtype=np.uint8) for _ in range(2)))
+    blur = scenario({"name": "blur", "a": "blur(sigma=2, padding=zero)", "b": "identity"})
+    whole, _ = degrade(pair.a / np.float32(255), blur.a, generator)
+    found = {}
+    for margin in (0, 10, 100):
+        dataset = FusionDataset([pair], [blur], training=True, crop_size=24, margin=margin, flip=True)
+        for index in range(20):
+            sample = dataset[Draw(index, 0)]
+            assert sample["source_a"].shape == sample["clean_b"].shape == (1, 24, 24)
+            # the same crop and mirroring whatever the margin
+            assert torch.equal(found.setdefault(index, sample["clean_a"]), sample["clean_a"])
+            blurred = _place(pair.a / np.float32(255), sample["clean_a"][0].numpy(), whole)
+            close = torch.allclose(sample["source_a"][0], torch.from_numpy(blurred), atol=1e-6)
+            assert close or not margin
+            assert not (close and not margin)
+
+
+def _place(image: np.ndarray, part: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """What lies in `other` where `part` lies in `image`, both of which may be mirrored."""
+    for turned, same in ((image, other), (image[:, ::-1], other[:, ::-1])):
+        for top in range(image.shape[0] - part.shape[0] + 1):
+            for left in range(image.shape[1] - part.shape[1] + 1):
+                window = (slice(top, top + part.shape[0]), slice(left, left + part.shape[1]))
+                if np.array_equal(turned[window][..., 0], part):
+                    return np.ascontiguousarray(same[window][..., 0])
+    raise AssertionError("not a part")
+
+
+def test_a_margin_follows_a_smaller_source() -> None:
+    large = np.arange(80 * 80, dtype=np.int64).reshape(80, 80, 1) % 251
+    pair = Pair("x", large[::2, ::2].astype(np.uint8), large.astype(np.uint8))
+    same = scenario({"name": "same", "a": "identity", "b": "identity"})
+    dataset = FusionDataset([pair], [same], training=True, crop_size=16, margin=5)
+    for index in range(20):
+        sample = dataset[Draw(index, 0)]
+        assert torch.equal(sample["source_a"], sample["source_b"][:, ::2, ::2])
+
+
+def test_a_margin_needs_sources_that_keep_their_size() -> None:
+    image = np.zeros((64, 64, 1), np.uint8)
+    small = scenario({"name": "small", "a": "downsample(2)", "b": "identity"})
+    dataset = FusionDataset([Pair("x", image, image)], [small], training=True, crop_size=16, margin=4)
+    with pytest.raises(UserError, match="`margin` needs degradations that keep a source's size, but small does not"):
+        dataset[Draw(0, 0)]
 
 
 @pytest.mark.parametrize("name", ["length", "scene_size", "batch_size", "crop_size"])
