@@ -35,8 +35,8 @@ class FusionCriterion:
         UserError: If a weight is negative, or all are 0.
     """
 
-    intensity: float = 5.0
-    gradient: float = 10.0
+    intensity: float = 10.0
+    gradient: float = 1.0
     color: float = 12.0
 
     def __post_init__(self) -> None:
