@@ -1,7 +1,7 @@
 """Train every learned method on the same pairs for the same time and compare all: the tables of docs/results.md.
 
-    python benchmarks/equal_budget.py --minutes 20 --data roadscene.yaml --root DIR --test tno=tno.yaml=DIR --output DIR
-    python benchmarks/equal_budget.py --minutes 5 --data harvard_pet_mri.yaml --root DIR --medical --output DIR
+    python benchmarks/equal_budget.py --minutes 15 --data roadscene.yaml --root DIR --test tno=tno.yaml=DIR --output DIR
+    python benchmarks/equal_budget.py --minutes 3 --data harvard_pet_mri.yaml --root DIR --medical --output DIR
 
 A budget is a number of steps, so that learning rates can fall to its end: as many as take that time on one core that
 multiplies bfloat16, by the seconds per step below. Elsewhere all of it takes longer or shorter, methods alike.
@@ -43,20 +43,21 @@ def degradations(medical: bool) -> dict[str, str]:
     return {"noise": "drfusion_noise", "blur": "drfusion_blur", "composite": composite}
 
 
-def trainings(medical: bool) -> list[Training]:
+def trainings(output: Path, medical: bool) -> list[Training]:
     """In the order of dependence: stage 2 of CLED-Fusion needs stage 1."""
     kind = "_medical" if medical else ""
     blind = f"drfusion{kind}_blind.yaml"
     clean = ["--data.scenarios=[clean]", "--data.quotas=null"]
     both = ["--model.reference=both"] if medical else []
     stage1 = ["cled_stage1.yaml", "one_step.yaml", blind]
+    restores = [f"--model.stage1_checkpoint={checkpoint(output, 'cled_stage1')}"]
     return [
         Training("ifcnn", SECONDS["ifcnn"], ["ifcnn.yaml"], options=clean),
         Training("u2fusion", SECONDS["u2fusion"], ["u2fusion.yaml"], options=clean),
         Training("vdmufusion", SECONDS["vdmufusion"], ["vdmufusion.yaml"], options=[*clean, *both]),
         Training("restormer", SECONDS["restormer"], ["restormer.yaml", blind]),
         Training("cled_stage1", SECONDS["cled"], stage1, 2 / 3, ["--model.loss=l1"]),
-        Training("cled_stage2", SECONDS["cled"], ["cled_stage2.yaml", blind], 1 / 3),
+        Training("cled_stage2", SECONDS["cled"], ["cled_stage2.yaml", blind], 1 / 3, restores),
         *(
             Training(f"drfusion_{one}", SECONDS["drfusion"], [f"drfusion{kind}.yaml", f"{name}.yaml"], 1 / 3)
             for one, name in degradations(medical).items()
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    for training in trainings(arguments.medical):
+    for training in trainings(arguments.output, arguments.medical):
         if arguments.only is None or training.name in arguments.only:
             train(training, arguments)
     if arguments.only is None:
@@ -93,8 +94,6 @@ def train(training: Training, arguments: argparse.Namespace) -> None:
     print(f"{training.name}: {steps} steps", flush=True)
     options = [*training.options, f"--model.scheduler.init_args.T_max={steps}"]
     options += ["--trainer.precision=bf16-mixed"] if arguments.bf16 else []
-    if training.name == "cled_stage2":
-        options += [f"--model.stage1_checkpoint={checkpoint(arguments.output, 'cled_stage1')}"]
     first, *overlays = training.configs
     run(
         "fit",

@@ -1,25 +1,14 @@
-"""Colour spaces: RGB, grey, YCbCr and opponent colours, on tensors (..., C, H, W) in [0, 1].
+"""Colour spaces: RGB, grey and YCbCr, on tensors (..., C, H, W) in [0, 1].
 
-YCbCr is the full-range BT.601 one (JPEG's): luma 0.299 R + 0.587 G + 0.114 B, chroma centred on 0.5.
-Opponent colours are an orthonormal basis of RGB: grey, red against blue, both against green. Networks see and say
-colours in it: what the channels share, which is all of an infrared image, then has weights of its own, and an optimizer
-that scales every weight's step does not forget colour over it.
+The transform is the full-range BT.601 one (JPEG's): luma 0.299 R + 0.587 G + 0.114 B, chroma centred on 0.5.
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _LUMA = (0.299, 0.587, 0.114)
 _CB = (-0.168735892, -0.331264108, 0.5)
 _CR = (0.5, -0.418687589, -0.081312411)
-_OPPONENT = (
-    (1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3)),
-    (1 / math.sqrt(2), 0.0, -1 / math.sqrt(2)),
-    (1 / math.sqrt(6), -2 / math.sqrt(6), 1 / math.sqrt(6)),
-)
 
 
 def luma(image: Tensor) -> Tensor:
@@ -44,16 +33,6 @@ def merge(luma: Tensor, chroma: Tensor) -> Tensor:
     return torch.cat((luma + 1.402 * red, luma - 0.344136286 * blue - 0.714136286 * red, luma + 1.772 * blue), dim=-3)
 
 
-def to_opponent(image: Tensor) -> Tensor:
-    """RGB images (B, 3, H, W), or differences of such, in opponent colours; float32."""
-    return _turn(image, image.new_tensor(_OPPONENT, dtype=torch.float32))
-
-
-def from_opponent(image: Tensor) -> Tensor:
-    """The inverse of `to_opponent`."""
-    return _turn(image, image.new_tensor(_OPPONENT, dtype=torch.float32).T)
-
-
 def as_rgb(image: Tensor) -> Tensor:
     """Three channels: an RGB image itself, a grey one repeated."""
     return image.expand(*image.shape[:-3], 3, *image.shape[-2:])
@@ -62,12 +41,6 @@ def as_rgb(image: Tensor) -> Tensor:
 def _weigh(image: Tensor, weights: tuple[float, float, float]) -> Tensor:
     red, green, blue = image.split(1, dim=-3)
     return weights[0] * red + weights[1] * green + weights[2] * blue
-
-
-def _turn(image: Tensor, basis: Tensor) -> Tensor:
-    # half precision would round grey to colour
-    with torch.autocast(image.device.type, enabled=False):
-        return F.conv2d(image.float(), basis[..., None, None])
 
 
 def _check_rgb(image: Tensor) -> None:

@@ -55,14 +55,17 @@ class Observed:
         """
 
         def full_size(colors: Tensor | None, seen: Observation, grey: Tensor | None) -> Tensor | None:
-            if colors is None or grey is None:
-                return colors if colors is None else _enlarge(colors, self.size)
+            if colors is None:
+                return None
+            if grey is None:
+                return _enlarge(colors, self.size)
             # deviations from grey: a black border has none
             restored = seen.operator.A_dagger(colors - 0.5) + 0.5
-            noisy = torch.as_tensor(seen.operator.sigma, device=colors.device) > 0
+            noisy = torch.as_tensor(seen.operator.sigma) > 0
             if not noisy.any():
                 return restored
-            return torch.where(noisy, guide(grey.to(restored), restored, _CHROMA_RADIUS, _CHROMA_EPSILON), restored)
+            smooth = guide(grey, restored, _CHROMA_RADIUS, _CHROMA_EPSILON)
+            return torch.where(noisy.to(restored.device), smooth, restored)
 
         grey_a, grey_b = lumas or (None, None)
         return full_size(self.chroma_a, self.a, grey_a), full_size(self.chroma_b, self.b, grey_b)

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.color import as_rgb, chroma, from_opponent, luma, merge
+from fusion_lightning.color import as_rgb, chroma, luma, merge
 from fusion_lightning.errors import UserError
 from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
-from fusion_lightning.networks.layers import pad_to_multiple
+from fusion_lightning.networks.layers import OpponentColors, pad_to_multiple
 
 FusionSize = Literal["tiny", "small", "base", "large"]
 
@@ -71,6 +71,7 @@ class DegradeFusion(nn.Module):
         )
         self.refinement = TSAB(width, _HEADS[0])
         self.head = nn.Conv2d(width, 3, 3, padding=1)
+        self.colors = OpponentColors()
         if base:
             nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -118,7 +119,7 @@ class DegradeFusion(nn.Module):
         *shallow, features = (join(x, y) for join, x, y in zip(self.joins, levels_a, levels_b, strict=True))
         for level, fused in zip(reversed(self.decoder), reversed(shallow), strict=True):
             features = level(features, fused)
-        return from_opponent(self.head(self.refinement(features))[..., :height, :width])
+        return self.colors.to_rgb(self.head(self.refinement(features))[..., :height, :width])
 
 
 class Encoder(nn.Module):

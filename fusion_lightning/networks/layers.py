@@ -1,11 +1,43 @@
 """Small layers that the networks share."""
 
+import math
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+
+class OpponentColors(nn.Module):
+    """RGB in an orthonormal basis: grey, red against blue, both against green.
+
+    Networks see and say colours in it: what the channels share, which is all of an infrared image, then has weights of
+    its own, and an optimizer that scales every weight's step does not forget colour over it. The basis is kept in
+    checkpoints, so that weights that were learned in RGB are refused instead of misread.
+    """
+
+    basis: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        rows = [[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]
+        basis = torch.tensor([[entry / math.hypot(*row) for entry in row] for row in rows])
+        self.register_buffer("basis", basis[..., None, None])
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W), or differences of such, in opponent colours; float32."""
+        return self._turn(image, self.basis)
+
+    def to_rgb(self, image: Tensor) -> Tensor:
+        """The inverse."""
+        return self._turn(image, self.basis.transpose(0, 1))
+
+    @staticmethod
+    def _turn(image: Tensor, basis: Tensor) -> Tensor:
+        # half precision would round grey to colour
+        with torch.autocast(image.device.type, enabled=False):
+            return F.conv2d(image.float(), basis.float())
 
 
 class GroupNorm(nn.GroupNorm):

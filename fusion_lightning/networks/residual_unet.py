@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.color import from_opponent, to_opponent
 from fusion_lightning.errors import UserError
 from fusion_lightning.networks.layers import (
     ChannelNorm,
     GroupNorm,
+    OpponentColors,
     as_map,
     as_tokens,
     channel_products,
@@ -43,7 +43,7 @@ class ResidualUNet(nn.Module):
     """U-Net that predicts the residual I_res = I_in − I_0, or as a second network the noise ε, from a state I_t.
 
     Four levels of two time-conditioned residual blocks and linear attention, full attention in the middle.
-    Images enter and residuals leave in opponent colours (`color.to_opponent`), which learn faster than RGB.
+    Images enter and residuals leave in `OpponentColors`, which learn faster than RGB.
     Weights lie channels-last in memory, and features follow them.
 
     Args:
@@ -65,6 +65,7 @@ class ResidualUNet(nn.Module):
         widths = WIDTHS[size]
         first, deepest = widths[0], widths[-1]
         time_channels = 4 * first
+        self.colors = OpponentColors()
         self.stem = nn.Conv2d(2 * 3, first, 7, padding=3)
         self.time = TimeEmbedding(first, time_channels)
         self.encoder = nn.ModuleList(
@@ -101,7 +102,7 @@ class ResidualUNet(nn.Module):
             I_res^θ, (B, 3, H, W), not clamped: residuals of images in [−1, 1] span [−2, 2].
         """
         height, width = state.shape[-2:]
-        images = torch.cat((to_opponent(state), to_opponent(degraded)), dim=1)
+        images = torch.cat((self.colors(state), self.colors(degraded)), dim=1)
         features = self.stem(pad_to_multiple(images, 2 ** (len(self.encoder) - 1)))
         stem = features
         time = self.time(time)
@@ -115,7 +116,7 @@ class ResidualUNet(nn.Module):
         for up in self.decoder:
             features = up(features, skips.pop(), skips.pop(), time)
         features = self.final(torch.cat((features, stem), dim=1), time)
-        return from_opponent(self.head(features)[..., :height, :width])
+        return self.colors.to_rgb(self.head(features)[..., :height, :width])
 
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:

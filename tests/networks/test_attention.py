@@ -16,7 +16,7 @@ from fusion_lightning.networks.attention import (
     SpatialAttention,
     WindowAttention,
 )
-from fusion_lightning.networks.layers import ChannelNorm, GroupNorm, pad_to_multiple
+from fusion_lightning.networks.layers import ChannelNorm, GroupNorm, OpponentColors, pad_to_multiple
 from fusion_lightning.networks.residual_unet import FullAttention, LinearAttention, StandardizedConv2d
 
 
@@ -150,6 +150,25 @@ def test_channel_norm() -> None:
     variance = features.var(dim=1, unbiased=False, keepdim=True)
     gain, offset = norm.norm.weight[:, None, None], norm.norm.bias[:, None, None]
     torch.testing.assert_close(norm(features), (features - mean) / (variance + 1e-5).sqrt() * gain + offset)
+
+
+def test_opponent_colours_are_an_orthonormal_turn() -> None:
+    colors, image = OpponentColors(), torch.randn(2, 3, 4, 5)
+    turned = colors(image)
+    torch.testing.assert_close(turned.square().sum(dim=1), image.square().sum(dim=1))
+    torch.testing.assert_close(colors.to_rgb(turned), image)
+    assert "basis" in colors.state_dict()  # weights that were learned in RGB lack it, and are refused
+
+
+def test_grey_has_no_opponent_colours_whatever_the_precision() -> None:
+    colors = OpponentColors()
+    grey = torch.rand(1, 1, 4, 5).expand(-1, 3, -1, -1)
+    with torch.autocast("cpu", torch.bfloat16):
+        turned = colors(grey)
+        back = colors.to_rgb(turned)
+    torch.testing.assert_close(turned[:, :1], 3**0.5 * grey[:, :1])
+    assert turned[:, 1:].abs().max() < 1e-6
+    torch.testing.assert_close(back, grey)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
