@@ -60,16 +60,6 @@ class JointSchedule(nn.Module):
         return self.gains[lossy.long().to(self.gains.device), t - 1]
 
 
-def remove_noise(state: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """The estimate (4): x̂ = (x_t − sqrt(1 − ᾱ_t) e) / sqrt(ᾱ_t)."""
-    return (state - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
-
-
-def previous_state(estimate: Tensor, noise: Tensor, previous: Tensor) -> Tensor:
-    """One step back (5)(18): x_{t−1} = sqrt(ᾱ_{t−1}) x' + sqrt(1 − ᾱ_{t−1}) e, for t ≥ 2."""
-    return previous.sqrt() * estimate + (1 - previous).sqrt() * noise
-
-
 def correction_strength(alpha_bar: Tensor, previous: Tensor, sigma: Tensor) -> Tensor:
     """How far an estimate is moved towards its observation (19), as in DDNM+, for t ≥ 2.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NotRequired, TypedDict, cast
+from typing import Any, ClassVar, Literal, NotRequired, Self, TypedDict, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -130,6 +130,15 @@ class FusionMethod(LightningModule):
         """
         if controls not in (None, Controls()):
             raise UserError(f"{type(self).__name__} has no strength or balance controls: leave them at their defaults")
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; a part with nothing but frozen parameters stays in evaluation."""
+        super().train(mode)
+        for part in self.children():
+            learns = [parameter.requires_grad for parameter in part.parameters()]
+            if learns and not any(learns):
+                part.eval()
+        return self
 
     def setup(self, stage: str) -> None:
         """Lay convolution weights out channels-last, which every backend runs at least as fast."""

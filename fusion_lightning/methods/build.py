@@ -3,13 +3,15 @@
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods.base import FusionMethod
+
+Stage = TypeVar("Stage", bound=FusionMethod)
 
 Specification = str | Mapping[str, Any]
 """The path of a ``.ckpt`` file, the name of a class, or ``{class_path: NAME, init_args: {…}}``."""
@@ -124,3 +126,36 @@ def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -
     check_weights(model, checkpoint["state_dict"], path)
     model.load_state_dict(checkpoint["state_dict"])
     return model
+
+
+def first_stage(
+    owner: FusionMethod, expected: type[Stage], checkpoint: str | None, arguments: Mapping[str, Any] | None
+) -> Stage:
+    """The trained method that another one stands on: from its checkpoint, or built anew to receive its weights.
+
+    A checkpoint of `owner` holds the weights of both, so `owner` is rebuilt from `arguments`, without the file: its
+    hyper-parameters become ``stage1_checkpoint: None`` and ``stage1``, those of the first stage.
+
+    Args:
+        owner: The method of stage 2, whose hyper-parameters are saved.
+        expected: The class of stage 1.
+        checkpoint: A ``.ckpt`` file of that class, to begin training.
+        arguments: The arguments of that class, where `owner` comes from its own checkpoint.
+
+    Raises:
+        UserError: If there is neither, or the checkpoint is unreadable or of another class.
+    """
+    if checkpoint is not None:
+        stage = load_method(checkpoint, expected)
+        assert isinstance(stage, expected)
+    elif arguments is not None:
+        try:
+            stage = expected(**arguments)
+        except TypeError as error:
+            raise UserError(f"`stage1` must hold arguments of {expected.__name__}: {error}") from error
+    else:
+        raise UserError(
+            f"{type(owner).__name__} needs `stage1_checkpoint`: give the .ckpt file of a trained {expected.__name__}"
+        )
+    owner.hparams.update(stage1_checkpoint=None, stage1=dict(stage.hparams))
+    return stage

@@ -229,13 +229,6 @@ class CLEDStage2(_CLED):
         self.network = DegradeFusion(size)
         self.criterion = FusionCriterion(intensity, gradient, color)
 
-    def train(self, mode: bool = True) -> "CLEDStage2":
-        """Switch between training and evaluation; a frozen stage 1 stays in evaluation."""
-        super().train(mode)
-        if not self.one_stage:
-            self.restorer.eval()
-        return self
-
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
         """Losses (16)–(19) against the clean sources where they are known, else against the restored ones."""
         if self.one_stage:

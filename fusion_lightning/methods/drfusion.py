@@ -11,12 +11,14 @@ from torch.utils.checkpoint import checkpoint
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.color import luma
-from fusion_lightning.diffusion.joint import JointSchedule, correction_strength, previous_state, remove_noise
+from fusion_lightning.diffusion.denoising import add_noise, remove_noise
+from fusion_lightning.diffusion.joint import JointSchedule, correction_strength
 from fusion_lightning.errors import UserError
 from fusion_lightning.losses.criteria import JointCriterion, Reference
 from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam
 from fusion_lightning.methods.observations import Observed, colored, observe
-from fusion_lightning.networks.two_decoder_unet import JointSize, TwoDecoderUNet
+from fusion_lightning.networks.denoising_unet import DenoisingSize
+from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
 from fusion_lightning.operators import DEFAULT_RHO, Projection, correct
 
 LambdaRule = Literal["ddnm_plus", "one"]
@@ -72,7 +74,7 @@ class DRFusion(FusionMethod):
 
     def __init__(
         self,
-        size: JointSize = "base",
+        size: DenoisingSize = "base",
         steps: int = 3,
         projection: Literal["paper", "exact", "none"] = "paper",
         lambda_rule: LambdaRule = "ddnm_plus",
@@ -174,7 +176,7 @@ class DRFusion(FusionMethod):
                     projection = cast(Projection, self.projection)
                     corrected = correct(estimate, weight, observed.a, observed.b, strength, projection)
                 if t > 1:
-                    state = previous_state(corrected, noise, alpha_bar[t - 1])
+                    state = add_noise(corrected, noise, alpha_bar[t - 1])
             yield JointStep(t, estimate, corrected, weight)
 
     def _corrects(self, t: int, observed: Observed) -> Tensor:

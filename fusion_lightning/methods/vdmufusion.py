@@ -10,14 +10,15 @@ from torch.nn import functional as F
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.color import chroma, luma
-from fusion_lightning.diffusion.denoising import NoiseSchedule, add_noise
+from fusion_lightning.diffusion.denoising import NoiseLevel, NoiseSchedule, add_noise, denoise
 from fusion_lightning.diffusion.sampling import draw_noise
 from fusion_lightning.errors import UserError
 from fusion_lightning.losses.criteria import Reference, fusion_losses
 from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam, same_size
 from fusion_lightning.methods.observations import colored
 from fusion_lightning.methods.restorer import generators_for
-from fusion_lightning.networks.two_decoder_unet import JointSize, TwoDecoderUNet
+from fusion_lightning.networks.denoising_unet import DenoisingSize
+from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
 
 
 class VDMUFusion(FusionMethod):
@@ -47,7 +48,7 @@ class VDMUFusion(FusionMethod):
 
     def __init__(
         self,
-        size: JointSize = "base",
+        size: DenoisingSize = "base",
         timesteps: int = 1000,
         sampling_steps: int = 3,
         noise: float = 1.0,
@@ -98,14 +99,17 @@ class VDMUFusion(FusionMethod):
         self.check_no_controls(controls)
         sources = same_size(batch["source_a"], batch["source_b"])
         a, b = (luma(source) for source in sources)
-        state = draw_noise(a, generators_for(batch["name"], self.seed))
-        for t, previous in zip(self.times, [*self.times[1:], None], strict=True):
-            noise, weight = self._predict(state, a, b, torch.full((1,), float(t), device=a.device))
-            fused = weight * a + (1 - weight) * b
-            if previous is not None:
-                state = add_noise(_centred(fused), noise, self.schedule.alpha_bar[previous])
+        weights = []
+
+        def predict(state: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+            noise, weight = self._predict(state, a, b, level.time(a))
+            weights.append(weight)
+            return _centred(weight * a + (1 - weight) * b), noise
+
+        start = draw_noise(a, generators_for(batch["name"], self.seed))
+        *_, last = denoise(predict, start, self.schedule.levels(self.times))
         colors = next((chroma(source) for source in sources if source.shape[1] == 3), None)
-        return FusionOutput(fused=colored(fused, colors), weight=weight)
+        return FusionOutput(fused=colored((last.clean + 1) / 2, colors), weight=weights[-1])
 
     def _predict(self, state: Tensor, a: Tensor, b: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """ε (B, 1, H, W) and w (B, 1, H, W) in (0, 1) from the state, which spans about [−1, 1], and the sources."""

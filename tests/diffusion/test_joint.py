@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fusion_lightning.diffusion.joint import JointSchedule, correction_strength, previous_state, remove_noise
+from fusion_lightning.diffusion.denoising import add_noise, remove_noise
+from fusion_lightning.diffusion.joint import JointSchedule, correction_strength
 from fusion_lightning.errors import UserError
 
 
@@ -19,7 +20,7 @@ def test_steps_stay_inside_whatever_was_learned(logit: float) -> None:
     steps = (alpha_bar[1:] / alpha_bar[:-1]).detach()
     assert 0 < float(steps.min()) <= float(steps.max()) < 1
     state, noise = torch.rand(2, 1, 3, 4, 4)
-    result = previous_state(remove_noise(state, noise, alpha_bar[3]), noise, alpha_bar[2])
+    result = add_noise(remove_noise(state, noise, alpha_bar[3]), noise, alpha_bar[2])
     strength = correction_strength(alpha_bar[3], alpha_bar[2], torch.full((1, 1, 1, 1), 0.03))
     (result.sum() + strength.sum()).backward()
     assert result.isfinite().all()
@@ -42,7 +43,7 @@ def test_a_step_undoes_the_forward_equation() -> None:
     for t in (3, 2):
         estimate = remove_noise(forward(t), noise, alpha_bar[t])
         torch.testing.assert_close(estimate, clean)
-        torch.testing.assert_close(previous_state(estimate, noise, alpha_bar[t - 1]), forward(t - 1))
+        torch.testing.assert_close(add_noise(estimate, noise, alpha_bar[t - 1]), forward(t - 1))
 
 
 def test_the_strength_of_the_correction_is_that_of_ddnm_plus() -> None:

@@ -29,6 +29,14 @@ def test_the_fusion_is_a_weighted_average_of_the_sources(steps: int) -> None:
     assert float(weight.std()) > 0
 
 
+def test_the_fusion_is_what_it_was_before_the_walk_was_shared() -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        output = make_method().fuse(make_batch(["one"], (13, 17)))
+    assert float(output["fused"].double().sum()) == pytest.approx(414.45319, abs=1e-3)
+    assert float(output["weight"].double().sum()) == pytest.approx(86.462115, abs=1e-4)
+
+
 def test_colour_is_kept() -> None:
     batch = make_batch(["one"], (16, 16), "a")
     batch["source_a"], batch["source_b"] = (0.3 * batch[key] + 0.35 for key in ("source_a", "source_b"))  # type: ignore[literal-required]
