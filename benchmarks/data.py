@@ -21,11 +21,11 @@ from rich.table import Table
 
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.datamodules.dataset import FusionDataset
-from fusion_lightning.datamodules.images import read_image
 from fusion_lightning.datamodules.pairs import PairedFolders, find_pairs
-from fusion_lightning.datamodules.phantoms import draw_slice
 from fusion_lightning.datamodules.sampler import Draw
-from fusion_lightning.datamodules.scenes import draw_scene
+from fusion_lightning.datamodules.synthetic.phantoms import render_slice
+from fusion_lightning.datamodules.synthetic.scenes import render_scene
+from fusion_lightning.imaging.io import read_image
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
@@ -34,7 +34,7 @@ FOLDERS = {"a": "ir", "b": "vi"}
 
 def write_pairs(root: Path, count: int) -> None:
     for index in range(count):
-        scene = draw_scene(index, 640)
+        scene = render_scene(index, 640)
         for folder, image in (("ir", scene.infrared), ("vi", scene.visible[..., ::-1])):
             (root / folder).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(root / folder / f"{index:05d}.png"), np.ascontiguousarray(image[80:560]))
@@ -122,8 +122,8 @@ def main() -> None:
         cached = FusionDataset(memory, data.scenarios, training=True, crop_size=256, flip=True)
         measure("whole pipeline, cache: true", lambda index: cached[Draw(0, index)], reference)
     table.add_section()
-    measure("draw a street scene, 256×256", draw_scene)
-    measure("draw a head slice, 256×256", draw_slice)
+    measure("draw a street scene, 256×256", render_scene)
+    measure("draw a head slice, 256×256", render_slice)
     Console().print(table)
 
 

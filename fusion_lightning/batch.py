@@ -1,11 +1,14 @@
-"""What flows from the data modules into the methods."""
+"""What flows between data modules, methods and callbacks."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.resize import same_size
 
 
 class AppliedDegradation(TypedDict):
@@ -58,6 +61,48 @@ class FusionBatch(TypedDict):
     """File stem, per sample."""
 
 
+@dataclass(frozen=True)
+class Controls:
+    """The knobs a user may turn when fusing, without training anything again.
+
+    Attributes:
+        strength_a: How much of the estimated degradation of source a is removed: 0 keeps it, 1 removes it.
+        strength_b: The same for source b.
+        balance: Which modality the fusion leans to: 0 is source a, 1 is source b, 0.5 is as trained.
+    """
+
+    strength_a: float = 1.0
+    strength_b: float = 1.0
+    balance: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("strength_a", "strength_b"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"`{name}` must be a finite number of at least 0, but got {getattr(self, name)}")
+        if not 0 <= self.balance <= 1:
+            raise UserError(f"`balance` must be between 0 (source a) and 1 (source b), but got {self.balance}")
+
+
+class FusionOutput(TypedDict):
+    """What a method makes of a batch: tensors (B, C, H, W) in [0, 1]; a method fills in what it produces."""
+
+    fused: NotRequired[Tensor]
+    restored_a: NotRequired[Tensor]
+    restored_b: NotRequired[Tensor]
+    weight: NotRequired[Tensor]
+    """How much of source a the fusion takes at each pixel, (B, 1, H, W)."""
+
+
+def sources(batch: FusionBatch) -> tuple[Tensor, Tensor]:
+    """What the two sensors delivered, at one size: (B, 1 or 3, H, W) in [0, 1] each."""
+    return same_size(batch["source_a"], batch["source_b"])
+
+
+def clean(batch: FusionBatch) -> tuple[Tensor, Tensor]:
+    """The targets of both sources, at one size: (B, 1 or 3, H, W) in [0, 1] each."""
+    return same_size(batch["clean_a"], batch["clean_b"])
+
+
 def collate(samples: Sequence[FusionSample]) -> FusionBatch:
     """Stack samples of equal size into a batch; names and degradations stay lists."""
     return FusionBatch(
@@ -70,15 +115,7 @@ def collate(samples: Sequence[FusionSample]) -> FusionBatch:
     )
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
-    """Turn an image (H, W) or (H, W, C), float in [0, 1] or uint8, into a tensor (C, H, W), float32 in [0, 1]."""
-    if image.ndim == 2:
-        image = image[..., None]
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return tensor.float().div_(255) if image.dtype == np.uint8 else tensor.float()
-
-
-def to_image(tensor: Tensor) -> np.ndarray:
-    """Turn a tensor (C, H, W) in [0, 1] into an 8-bit image (H, W) or (H, W, 3), rounded and clipped."""
-    image = tensor.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return image[..., 0] if image.shape[-1] == 1 else image
+def to_device(batch: FusionBatch, device: torch.device) -> FusionBatch:
+    """Move a batch's tensors to a device."""
+    moved = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    return FusionBatch(**moved)  # type: ignore[typeddict-item]

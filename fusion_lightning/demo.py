@@ -8,12 +8,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from fusion_lightning.batch import to_image, to_tensor
 from fusion_lightning.datamodules import FusionData
-from fusion_lightning.datamodules.images import read_image
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.contact_sheet import contact_sheet
+from fusion_lightning.imaging.convert import to_image, to_tensor
+from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
-from fusion_lightning.pictures import contact_sheet, write_image
 
 _SHOWN = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
 _PAIRS = 4

@@ -2,6 +2,7 @@
 
 import errno
 import signal
+from typing import Any, get_args
 
 
 class UserError(ValueError):
@@ -10,6 +11,22 @@ class UserError(ValueError):
     The message is one sentence that says what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with code 1; from Python it is an ordinary `ValueError`.
     """
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Refuse a value that is not among its choices.
+
+    Args:
+        name: What the user calls it.
+        value: What was given.
+        choices: A ``Literal`` type, or the choices themselves.
+
+    Raises:
+        UserError: If it is none of them.
+    """
+    allowed = get_args(choices) or tuple(choices)
+    if value not in allowed:
+        raise UserError(f"`{name}` must be one of {', '.join(map(str, allowed))}, but got {value!r}")
 
 
 class Interrupted(UserError):  # noqa: N818 (nothing went wrong)

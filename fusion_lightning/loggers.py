@@ -12,6 +12,8 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from fusion_lightning.files import unused_name
+
 _PATIENCE = 60
 """Seconds that a beginning or ending run waits for the W&B server."""
 
@@ -105,7 +107,8 @@ def make_loggers(folder: Path, experiment: str, run_id: str, verb: str, checkpoi
         rank_zero_info(f"W&B: not logged in, so this run is recorded offline in {folder / 'wandb'}")
     return [
         WandbRecord(folder, experiment, run_id, offline, checkpoints),
-        CSVLogger(save_dir=str(folder), name="csv", version=_unused(folder / "csv", verb)),
+        # under a name not taken: CSVLogger would delete an earlier record
+        CSVLogger(save_dir=str(folder), name="csv", version=unused_name(folder / "csv" / verb).name),
     ]
 
 
@@ -120,15 +123,6 @@ def finish_record(failed: bool) -> None:
         rank_zero_warn(f"W&B did not finish its record of this run: {_first_line(error)}")
         with contextlib.suppress(Exception):
             wandb.teardown()
-
-
-def _unused(folder: Path, name: str) -> str:
-    """A name not taken in a folder: CSVLogger would delete an earlier record of that name."""
-    number, candidate = 1, name
-    while (folder / candidate).exists():
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
 
 
 def _logged_in() -> bool:

@@ -12,8 +12,8 @@ import torch
 
 from fusion_lightning.callbacks import Previews
 from fusion_lightning.configuration import explain, resolve_config_names
+from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import OTHER_COMMANDS, TRAINER_COMMANDS, main
-from fusion_lightning.pictures import write_image
 
 from .test_configs import TINY, stage1  # noqa: F401 (a fixture)
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from fusion_lightning.configuration import config_folder
+from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import main
-from fusion_lightning.pictures import write_image
 
 from .test_configs import TINY, stage1  # noqa: F401 (a fixture)
 

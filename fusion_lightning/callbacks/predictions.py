@@ -5,10 +5,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fusion_lightning.batch import FusionBatch, to_image
+from fusion_lightning.batch import FusionBatch, FusionOutput
 from fusion_lightning.callbacks.folders import shared_folder
-from fusion_lightning.methods import FusionOutput
-from fusion_lightning.pictures import write_image
+from fusion_lightning.imaging.convert import to_image
+from fusion_lightning.imaging.io import write_image
 
 
 class PredictionWriter(Callback):

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.errors import UserError
-from fusion_lightning.methods import StepOutput
-from fusion_lightning.pictures import contact_sheet, write_image
+from fusion_lightning.imaging.contact_sheet import contact_sheet
+from fusion_lightning.imaging.io import write_image
+from fusion_lightning.methods import FusionMethod
+from fusion_lightning.scoring import StepOutput
 
 _PARTS = ("restored_a", "restored_b", "weight", "fused")
 
@@ -84,9 +86,9 @@ class Previews(Callback):
     def _draw(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._rows and trainer.is_global_zero and not trainer.sanity_checking:
             self._publish(f"{stage}/previews", contact_sheet(self._rows, self._labels, self.width), trainer)
-            explain = getattr(pl_module, "explain", None)
-            if explain is not None and self._first is not None:
-                rows, labels = explain(self._first)
+            steps = pl_module.explain(self._first) if isinstance(pl_module, FusionMethod) and self._first else None
+            if steps is not None:
+                rows, labels = steps
                 self._publish(f"{stage}/trajectory", contact_sheet(rows, labels, self.width), trainer)
         self._rows, self._first = [], None
 

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 import fusion_lightning
+from fusion_lightning.files import unused_name, write_atomic
 
 
 class RunRecord(SaveConfigCallback):
@@ -35,12 +36,8 @@ class RunRecord(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the configuration; called on the first rank only, so nothing collective happens here."""
         text, code = self.parser.dump(self.config, skip_none=False), code_version()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        number, path = 1, self.folder / "config.yaml"
-        while path.exists():
-            number += 1
-            path = self.folder / f"config-{number}.yaml"
-        path.write_text(f"# {', '.join(f'{name} {version}' for name, version in code.items())}\n{text}")
+        versions = ", ".join(f"{name} {version}" for name, version in code.items())
+        write_atomic(unused_name(self.folder / "config.yaml"), f"# {versions}\n{text}")
         for logger in trainer.loggers:
             logger.log_hyperparams(
                 {**yaml.safe_load(text), "code": code, "devices": trainer.num_devices, "nodes": trainer.num_nodes}

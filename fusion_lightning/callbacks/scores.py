@@ -1,9 +1,9 @@
 """The score table: one row per test image."""
 
 import csv
+import io
 import itertools
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 from torch.distributed import all_gather_object
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.methods import ScoreRow, StepOutput
+from fusion_lightning.files import unused_name, write_atomic
+from fusion_lightning.scoring import ScoreRow, StepOutput
 
 
 class ScoreTable(Callback):
@@ -59,12 +60,11 @@ class ScoreTable(Callback):
             return
         table = score_table(self.rows)
         path = Path(self.folder) / "scores.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        with unfinished.open("w", newline="") as file:
-            csv.writer(file).writerows(table)
-        _set_aside(path)
-        os.replace(unfinished, path)
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(table)
+        if path.exists():
+            path.rename(unused_name(path))
+        write_atomic(path, text.getvalue())
         print(f"scores written to {path}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -82,12 +82,3 @@ def score_table(rows: list[ScoreRow]) -> list[list[Any]]:
         values = [row["scores"][key] for row in rows if not math.isnan(row["scores"].get(key, math.nan))]
         means.append(sum(values) / len(values) if values else float("nan"))
     return [*table, ["mean", "", *means]]
-
-
-def _set_aside(path: Path) -> None:
-    """Rename an existing file to the first free ``name-N.csv``."""
-    if path.exists():
-        number = 2
-        while (aside := path.with_stem(f"{path.stem}-{number}")).exists():
-            number += 1
-        path.rename(aside)

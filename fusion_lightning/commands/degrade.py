@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from rich.progress import track
 
@@ -13,12 +12,12 @@ import fusion_lightning
 from fusion_lightning.batch import AppliedDegradation
 from fusion_lightning.commands.manifest import Manifest
 from fusion_lightning.commands.pairing import images_by_stem
-from fusion_lightning.datamodules.images import read_image
 from fusion_lightning.datamodules.pairs import find_pairs
 from fusion_lightning.degradations import Degradation, Scenario
 from fusion_lightning.degradations import degrade as degrade_image
 from fusion_lightning.degradations import scenario as find_scenario
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.io import encode_png, read_image
 
 _SIDES: tuple[Literal["a", "b"], ...] = ("a", "b")
 
@@ -87,7 +86,7 @@ def degrade(
                 place = {"a": folder_a, "b": folder_b}[side]
                 line[side]["clean"] = _write_clean(manifest, path, relative, images[side])
                 relative = _degraded_folder(relative.parent, place) / relative.name
-            line[side]["degraded"] = manifest.write(relative.with_suffix(".png"), _png(_to_uint8(degraded[side])))
+            line[side]["degraded"] = manifest.write(relative.with_suffix(".png"), encode_png(_to_uint8(degraded[side])))
         manifest.add(line)
     kind = "images, as source " + single if pairs and len(pairs[0][1]) == 1 else "pairs"
     print(f"{len(pairs)} {kind}, degraded by {chosen.name}, in {target} ({len(pairs) - len(left)} were there already)")
@@ -147,7 +146,7 @@ def _write_clean(manifest: Manifest, path: Path, relative: Path, image: np.ndarr
     """Copy the clean file as it is, or what is left of it where it was cut."""
     if read_image(path, 1).shape[:2] == image.shape[:2]:
         return manifest.write(relative, path.read_bytes())
-    return manifest.write(relative.with_suffix(".png"), _png(image))
+    return manifest.write(relative.with_suffix(".png"), encode_png(image))
 
 
 def _degraded_folder(parent: Path, pattern: str) -> Path:
@@ -163,8 +162,3 @@ def _degraded_folder(parent: Path, pattern: str) -> Path:
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(image * 255).astype(np.uint8)
-
-
-def _png(image: np.ndarray) -> bytes:
-    encoded = cv2.imencode(".png", image[..., ::-1] if image.shape[2] == 3 else image)[1]
-    return encoded.tobytes()

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from fusion_lightning.commands.comparison import Scores, comparison, differences, summary, undefined
-from fusion_lightning.commands.files import write_whole
 from fusion_lightning.commands.pairing import images_by_stem
+from fusion_lightning.commands.statistics import Scores, comparison, differences, summary, undefined
 from fusion_lightning.commands.tables import Format, print_table
-from fusion_lightning.datamodules.images import read_image
 from fusion_lightning.errors import UserError
+from fusion_lightning.files import write_atomic
+from fusion_lightning.imaging.io import read_image
 from fusion_lightning.metrics import METRICS, to_levels
 
 Files = dict[str, Path]
@@ -183,4 +183,4 @@ def _write(path: Path, names: Sequence[str], scores: Scores) -> None:
     writer.writerow(["name", *scores])
     for name, values in zip((*names, "mean"), (*columns, means), strict=True):
         writer.writerow([name, *(repr(float(value)) for value in values)])
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())

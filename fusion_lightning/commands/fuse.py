@@ -7,13 +7,15 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from fusion_lightning.batch import FusionBatch, SampleDegradation, to_image, to_tensor
+from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, to_device
 from fusion_lightning.commands.assumed import assumed_degradation
+from fusion_lightning.commands.devices import find_device
 from fusion_lightning.commands.pairing import pair_by_stem
-from fusion_lightning.datamodules.images import read_image
 from fusion_lightning.errors import UserError
-from fusion_lightning.methods import Controls, FusionMethod, load_method
-from fusion_lightning.pictures import contact_sheet, write_image
+from fusion_lightning.imaging.contact_sheet import contact_sheet
+from fusion_lightning.imaging.convert import grey_if_equal, to_image, to_tensor
+from fusion_lightning.imaging.io import read_image, write_image
+from fusion_lightning.methods import FusionMethod, load_method
 
 _RESTORED = ("restored_a", "restored_b", "weight")
 _PARTS = ("", *_RESTORED, "trajectory")
@@ -75,8 +77,7 @@ def fuse(
     method = load_method(checkpoint).eval().to(find_device(device)).to(memory_format=torch.channels_last)
     if (degradation["a"] or degradation["b"]) and not method.knows_degradation:
         raise UserError(f"{type(method).__name__} makes no use of --degradation-a, --degradation-b and --noise")
-    explain = getattr(method, "explain", None)
-    if trajectory and explain is None:
+    if trajectory and type(method).explain is FusionMethod.explain:
         raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
     for name, files in track(pairs.items(), description="fusing"):
         batch = _read_pair(name, files, degradation)
@@ -86,8 +87,8 @@ def fuse(
         for part in _RESTORED:
             if part in result and (restored or "fused" not in result):
                 write_image(folder / part / f"{name}.png", result[part])
-        if trajectory and explain is not None:
-            rows, labels = explain(to_device(batch, method.device))
+        if trajectory and (steps := method.explain(to_device(batch, method.device))) is not None:
+            rows, labels = steps
             write_image(folder / "trajectory" / f"{name}.png", contact_sheet(rows, labels, 256))
     print(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} fused into {folder}")
 
@@ -115,28 +116,3 @@ def _read_pair(name: str, files: Mapping[str, Path], degradation: SampleDegradat
     return FusionBatch(
         source_a=a[None], source_b=b[None], clean_a=a[None], clean_b=b[None], degradation=[degradation], name=[name]
     )
-
-
-def grey_if_equal(image: np.ndarray) -> np.ndarray:
-    """One channel of an image whose three channels are the same."""
-    return image[..., :1] if (image == image[..., :1]).all() else image
-
-
-def to_device(batch: FusionBatch, device: torch.device) -> FusionBatch:
-    """Move a batch's tensors."""
-    moved = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
-    return FusionBatch(**moved)  # type: ignore[typeddict-item]
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is a GPU when there is one.
-
-    Raises:
-        UserError: If it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} is not there: use cpu, cuda or auto") from error

@@ -6,12 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fusion_lightning.batch import to_tensor
-from fusion_lightning.datamodules.images import read_image
-from fusion_lightning.datamodules.scenes import draw_scene
+from fusion_lightning.datamodules.synthetic.scenes import render_scene
 from fusion_lightning.degradations import EFFECTS, SCENARIOS, Degradation, Identity, degrade
 from fusion_lightning.errors import UserError
-from fusion_lightning.pictures import contact_sheet, write_image
+from fusion_lightning.imaging.contact_sheet import contact_sheet
+from fusion_lightning.imaging.convert import to_tensor
+from fusion_lightning.imaging.io import read_image, write_image
 
 _INFRARED = ("stripes", "low_contrast", "salt_pepper")
 """Effects shown on source a; all others are shown on source b."""
@@ -38,7 +38,7 @@ def gallery(
     if (source_a is None) != (source_b is None):
         raise UserError("`source_a` and `source_b` must be given together, or neither for a drawn scene")
     if source_a is None or source_b is None:
-        scene = draw_scene(seed, width)
+        scene = render_scene(seed, width)
         pair = [scene.infrared, scene.visible]
     else:
         pair = [read_image(source_a, 1), read_image(source_b, 3)]

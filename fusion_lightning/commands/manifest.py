@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fusion_lightning.commands.files import write_whole
 from fusion_lightning.errors import UserError
+from fusion_lightning.files import write_atomic
 
 _RECIPE = "recipe.json"
 
@@ -56,9 +56,9 @@ class Manifest:
             raise UserError(f"{target} exists and is not what this recipe writes: move it away, then run again")
         try:
             if not (self.folder / _RECIPE).exists():
-                write_whole(self.folder / _RECIPE, _json(self._recipe, indent=2) + "\n")
+                write_atomic(self.folder / _RECIPE, _json(self._recipe, indent=2) + "\n")
             if not target.exists():
-                write_whole(target, data)
+                write_atomic(target, data)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror}; run again to continue") from error
         return path.as_posix()

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusion_lightning.datamodules.images import SUFFIXES
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.io import SUFFIXES
 
 
 def images_by_stem(path: str, option: str) -> dict[str, Path]:

@@ -6,11 +6,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch.utils.data import Dataset
 
-from fusion_lightning.batch import AppliedDegradation, FusionSample, SampleDegradation, to_tensor
+from fusion_lightning.batch import AppliedDegradation, FusionSample, SampleDegradation
 from fusion_lightning.datamodules.pairs import Pair
 from fusion_lightning.datamodules.sampler import Draw
 from fusion_lightning.degradations import Scenario, degrade
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.convert import to_tensor
 
 _SIDES = ("a", "b")
 # every random choice has a stream of its own, named by these numbers

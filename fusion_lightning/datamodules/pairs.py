@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 
-from fusion_lightning.datamodules.images import SUFFIXES, read_image
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.io import SUFFIXES, read_image
 
 SPLITS = ("train", "val", "test")
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "eval"), "test": ("test",)}

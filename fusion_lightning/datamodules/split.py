@@ -1,6 +1,5 @@
 """Which pairs train, which validate and which test: by the folders, by blocks of ids, or by subject."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
@@ -13,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from fusion_lightning.datamodules.pairs import SPLITS, PairFiles, natural
 from fusion_lightning.errors import UserError
+from fusion_lightning.files import write_atomic
 
 SplitRule = Literal["auto", "blocks", "subjects", "test"]
 Splits = dict[str, list[PairFiles]]
@@ -80,10 +80,7 @@ def write_splits(splits: Splits, found: Found, path: str) -> None:
     """
     name_of = {pair.files["a"]: name for name, pair in _unique_names(found).items()}
     names = {split: [name_of[pair.files["a"]] for pair in pairs] for split, pairs in splits.items()}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    part = Path(f"{path}.part")
-    part.write_text(yaml.safe_dump(names, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(part, path)
+    write_atomic(Path(path), yaml.safe_dump(names, sort_keys=False, allow_unicode=True))
 
 
 def read_splits(found: Found, path: str) -> Splits:

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 import cv2
 import numpy as np
 
-from fusion_lightning import kernels
 from fusion_lightning.degradations.base import Bounds, Degradation, Params, Strength
+from fusion_lightning.imaging import kernels
 
 _BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "zero": cv2.BORDER_CONSTANT, "circular": cv2.BORDER_WRAP}
 

@@ -1,5 +1,6 @@
 """Walk the residual diffusion back from its degraded end to the clean image."""
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -110,6 +111,15 @@ def sample(
         else:
             fresh = draw_noise(degraded, generator)
             state = stochastic_step(schedule, state, degraded, residual, noise, fresh, t, previous)
+
+
+def generators_for(names: Sequence[str], *keys: object) -> list[torch.Generator]:
+    """One random generator per image, fixed by its name and some keys.
+
+    So an image's noise does not depend on its batch, the world size, or on how often training was interrupted.
+    """
+    key = "/".join(map(str, keys))
+    return [torch.Generator().manual_seed(zlib.crc32(f"{key}/{name}".encode())) for name in names]
 
 
 def draw_noise(image: Tensor, generator: Generators = None) -> Tensor:

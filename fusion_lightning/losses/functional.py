@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusion_lightning.color import chroma, luma
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
 
 ResidualNorm = Literal["l1", "l2", "balanced"]
 GradientNorm = Literal["l1", "l2"]
@@ -40,7 +40,7 @@ def residual_loss(predicted: Tensor, target: Tensor, norm: ResidualNorm = "l1") 
 
 def intensity_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Intensity loss (16), mean|I_f − max(I_a, I_b)|, on the luma of images (B, 1 or 3, H, W) in [0, 1]."""
-    return F.l1_loss(luma(fused.float()), torch.maximum(luma(a.float()), luma(b.float())))
+    return F.l1_loss(rgb_to_luma(fused.float()), torch.maximum(rgb_to_luma(a.float()), rgb_to_luma(b.float())))
 
 
 def gradient_loss(fused: Tensor, a: Tensor, b: Tensor, norm: GradientNorm = "l2") -> Tensor:
@@ -48,8 +48,8 @@ def gradient_loss(fused: Tensor, a: Tensor, b: Tensor, norm: GradientNorm = "l2"
 
     CLED-Fusion's (17) with the length of the gradient (`l2`), DRFusion's (23) with |g_x| + |g_y| (`l1`).
     """
-    magnitudes = (sobel_magnitude(luma(image.float()), norm) for image in (a, b))
-    return F.l1_loss(sobel_magnitude(luma(fused.float()), norm), torch.maximum(*magnitudes))
+    magnitudes = (sobel_magnitude(rgb_to_luma(image.float()), norm) for image in (a, b))
+    return F.l1_loss(sobel_magnitude(rgb_to_luma(fused.float()), norm), torch.maximum(*magnitudes))
 
 
 def color_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -59,19 +59,21 @@ def color_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     the reference is grey.
     """
     # A grey image's chroma is 0.5 everywhere, so the sum of deviations is the colour source's own.
-    return F.l1_loss(chroma(fused.float()), chroma(a.float()) + chroma(b.float()) - 0.5)
+    return F.l1_loss(rgb_to_cbcr(fused.float()), rgb_to_cbcr(a.float()) + rgb_to_cbcr(b.float()) - 0.5)
 
 
 def both_intensities_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """DRFusion's intensity loss for medicine, mean|I_f − I_a| + mean|I_f − I_b| (24), on luma as `intensity_loss`."""
-    fused = luma(fused.float())
-    return F.l1_loss(fused, luma(a.float())) + F.l1_loss(fused, luma(b.float()))
+    fused = rgb_to_luma(fused.float())
+    return F.l1_loss(fused, rgb_to_luma(a.float())) + F.l1_loss(fused, rgb_to_luma(b.float()))
 
 
 def structure_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """DRFusion's structure loss for medicine, 2 − SSIM(I_f, I_a) − SSIM(I_f, I_b) (24), on luma as `intensity_loss`."""
-    fused = luma(fused.float())
-    return (2 - structural_similarity(fused, luma(a.float())) - structural_similarity(fused, luma(b.float()))).mean()
+    fused = rgb_to_luma(fused.float())
+    return (
+        2 - structural_similarity(fused, rgb_to_luma(a.float())) - structural_similarity(fused, rgb_to_luma(b.float()))
+    ).mean()
 
 
 def sobel_magnitude(image: Tensor, norm: GradientNorm = "l2") -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.color import as_rgb
+from fusion_lightning.imaging.color import as_rgb
 from fusion_lightning.losses.functional import structural_similarity
 from fusion_lightning.networks.vgg import VGG16Features
 

@@ -1,20 +1,21 @@
 """Fusion methods: one LightningModule per method and stage."""
 
-from fusion_lightning.methods.base import (
-    Controls,
-    FusionMethod,
-    FusionOutput,
-    ScoreRow,
-    StepOutput,
-    score_images,
+from fusion_lightning.batch import Controls, FusionOutput
+from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.classical import (
+    Average,
+    ClassicalRestorer,
+    GuidedFilter,
+    LaplacianPyramid,
+    Maximum,
+    WaveletMaximum,
 )
-from fusion_lightning.methods.build import build_method, check_weights, load_method, read_checkpoint
-from fusion_lightning.methods.cascade import RestoreThenFuse
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.drfusion import DRFusion
 from fusion_lightning.methods.ifcnn import IFCNN
-from fusion_lightning.methods.restoration import ClassicalRestorer, Restormer
-from fusion_lightning.methods.simple import Average, GuidedFilter, LaplacianPyramid, Maximum, WaveletMaximum
+from fusion_lightning.methods.loading import build_method, check_weights, load_method, read_checkpoint
+from fusion_lightning.methods.restore_then_fuse import RestoreThenFuse
+from fusion_lightning.methods.restormer import Restormer
 from fusion_lightning.methods.u2fusion import U2Fusion
 from fusion_lightning.methods.vdmufusion import VDMUFusion
 
@@ -33,8 +34,6 @@ __all__ = [
     "Maximum",
     "RestoreThenFuse",
     "Restormer",
-    "ScoreRow",
-    "StepOutput",
     "U2Fusion",
     "VDMUFusion",
     "WaveletMaximum",
@@ -42,5 +41,4 @@ __all__ = [
     "check_weights",
     "load_method",
     "read_checkpoint",
-    "score_images",
 ]

@@ -1,27 +1,18 @@
 """CLED-Fusion: restore by residual diffusion (stage 1), then fuse with the degradation as a guide (stage 2)."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from fusion_lightning.batch import FusionBatch
-from fusion_lightning.diffusion.sampling import Sampler, SamplingStep
+from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, sources
+from fusion_lightning.diffusion.sampling import Sampler, SamplingStep, generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.losses.criteria import FusionCriterion
-from fusion_lightning.methods.base import (
-    CLED_METRICS,
-    Controls,
-    FusionMethod,
-    FusionOutput,
-    adam,
-    same_size,
-)
-from fusion_lightning.methods.build import load_method
-from fusion_lightning.methods.restorer import Modality, Objective, Restorer, Times, generators_for
+from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.loading import load_method
+from fusion_lightning.methods.residual_restorer import Modality, Objective, Restorer, Times
 from fusion_lightning.networks.degrade_fusion import DegradeFusion
 from fusion_lightning.networks.residual_unet import UNetSize
 
@@ -35,10 +26,9 @@ class _CLED(FusionMethod):
 
     def residuals(self, batch: FusionBatch, *keys: object) -> tuple[Tensor, Tensor]:
         """I_res^θ of both sources (B, 1 or 3, H, W) in about [−1, 1]; `keys` vary the noise."""
-        sources = same_size(batch["source_a"], batch["source_b"])
         estimated = [
             self.restorer.estimate(modality, source, generators_for(batch["name"], modality, *keys))
-            for modality, source in zip(_MODALITIES, sources, strict=True)
+            for modality, source in zip(_MODALITIES, sources(batch), strict=True)
         ]
         return estimated[0], estimated[1]
 
@@ -47,10 +37,9 @@ class _CLED(FusionMethod):
 
         At every step I_t = I_0^θ + ᾱ_t I_res^θ + β̄_t ε^θ − δ̄_t I_in holds.
         """
-        sources = same_size(batch["source_a"], batch["source_b"])
         return {
             modality: self.restorer.trajectory(modality, source, generators_for(batch["name"], modality))
-            for modality, source in zip(_MODALITIES, sources, strict=True)
+            for modality, source in zip(_MODALITIES, sources(batch), strict=True)
         }
 
     @torch.no_grad()
@@ -102,10 +91,7 @@ class CLEDStage1(_CLED):
         noise_scale: Factor on every β̄_t, in (0, 1]; 1 in the paper, smaller for short trainings.
         branch_gain: How strong the U-Net's branches begin; 0.1 for trainings of two minutes.
         seed: Seed of the times and the noise drawn in training.
-        optimizer: Makes the optimizer from the parameters.
-        scheduler: Makes the learning-rate scheduler from the optimizer.
-        metrics: Fusion metrics to log; stage 1 has no fusion, so they stay unused.
-        score_against: As in `FusionMethod`.
+        **options: Those of `FusionMethod`.
     """
 
     def __init__(
@@ -123,13 +109,9 @@ class CLEDStage1(_CLED):
         noise_scale: float = 1.0,
         branch_gain: float = 1.0,
         seed: int = 0,
-        optimizer: OptimizerCallable = adam,
-        scheduler: LRSchedulerCallable | None = None,
-        metrics: Sequence[str] = CLED_METRICS,
-        score_against: Literal["clean", "delivered"] = "clean",
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, scheduler, metrics, score_against)
-        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        super().__init__(**options)
         self.seed = seed
         self.restorer_arguments: dict[str, Any] = {
             "size": size,
@@ -160,11 +142,11 @@ class CLEDStage1(_CLED):
         controls = controls or Controls()
         if controls.balance != Controls.balance:
             raise UserError("CLEDStage1 restores and does not fuse, so it has no balance: leave it at 0.5")
-        sources = same_size(batch["source_a"], batch["source_b"])
+        a, b = sources(batch)
         residual_a, residual_b = self.residuals(batch)
         return FusionOutput(
-            restored_a=(sources[0] - controls.strength_a * residual_a).clamp(0, 1),
-            restored_b=(sources[1] - controls.strength_b * residual_b).clamp(0, 1),
+            restored_a=(a - controls.strength_a * residual_a).clamp(0, 1),
+            restored_b=(b - controls.strength_b * residual_b).clamp(0, 1),
         )
 
 
@@ -181,10 +163,7 @@ class CLEDStage2(_CLED):
         one_stage: The ablation: both parts are trained together from scratch, the loss of stage 1 added.
         restorer: Arguments of stage 1's network; taken from the checkpoint when one is given.
         seed: Seed of the noise drawn in training.
-        optimizer: Makes the optimizer from the trainable parameters.
-        scheduler: Makes the learning-rate scheduler from the optimizer.
-        metrics: Fusion metrics to log.
-        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+        **options: Those of `FusionMethod`.
 
     Raises:
         UserError: If there is neither a checkpoint nor anything else that says what stage 1 is, or it does not fit.
@@ -200,13 +179,9 @@ class CLEDStage2(_CLED):
         one_stage: bool = False,
         restorer: dict[str, Any] | None = None,
         seed: int = 0,
-        optimizer: OptimizerCallable = adam,
-        scheduler: LRSchedulerCallable | None = None,
-        metrics: Sequence[str] = CLED_METRICS,
-        score_against: Literal["clean", "delivered"] = "clean",
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, scheduler, metrics, score_against)
-        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        super().__init__(**options)
         self.seed = seed
         self.one_stage = one_stage
         if stage1_checkpoint is not None:
@@ -236,11 +211,11 @@ class CLEDStage2(_CLED):
             restoration = losses["loss"]
         else:
             residuals, restoration = self.residuals(batch, self.seed, self.global_step), None
-        sources = same_size(batch["source_a"], batch["source_b"])
-        fused = self.network(sources[0], residuals[0], sources[1], residuals[1]).float()
+        a, b = sources(batch)
+        fused = self.network(a, residuals[0], b, residuals[1]).float()
         references = [
             self._reference(batch, key, source, residual)
-            for key, source, residual in zip(_MODALITIES, sources, residuals, strict=True)
+            for key, source, residual in zip(_MODALITIES, (a, b), residuals, strict=True)
         ]
         loss, parts = self.criterion(fused, *references)
         if restoration is not None:
@@ -261,7 +236,7 @@ class CLEDStage2(_CLED):
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """Restore and fuse: the fusion (B, 3, H, W), and the sources with their degradation removed by strength."""
         controls = controls or Controls()
-        a, b = same_size(batch["source_a"], batch["source_b"])
+        a, b = sources(batch)
         residual_a, residual_b = self.residuals(batch)
         fused = self.network(a, residual_a, b, residual_b, controls.strength_a, controls.strength_b, controls.balance)
         return FusionOutput(
@@ -279,7 +254,7 @@ def restoration_losses(
     residuals = []
     for modality, source, clean in zip(
         _MODALITIES,
-        same_size(batch["source_a"], batch["source_b"]),
+        sources(batch),
         (batch["clean_a"], batch["clean_b"]),
         strict=True,
     ):

@@ -1,22 +1,21 @@
 """DRFusion: a few deterministic diffusion steps over both sources and their fusion, corrected by the observations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fusion_lightning.batch import FusionBatch
-from fusion_lightning.color import luma
+from fusion_lightning.batch import Controls, FusionBatch, FusionOutput
 from fusion_lightning.diffusion.denoising import add_noise, remove_noise
 from fusion_lightning.diffusion.joint import JointSchedule, correction_strength
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import rgb_to_luma, with_chroma
 from fusion_lightning.losses.criteria import JointCriterion, Reference
-from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam
-from fusion_lightning.methods.observations import Observed, colored, observe
+from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.observations import ObservedPair, observe_pair
 from fusion_lightning.networks.denoising_unet import DenoisingSize
 from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
 from fusion_lightning.operators import DEFAULT_RHO, Projection, correct
@@ -61,10 +60,7 @@ class DRFusion(FusionMethod):
         reference: The fusion is drawn to the ``maximum`` of the sources (22)(23), or to ``both`` (24), as in medicine.
         targets: The fusion loss compares with the ``clean`` sources, or with the ``reconstructed`` ones.
         recompute: Forget a step's features in training and compute them again for its gradient: less memory, more time.
-        optimizer: Makes the optimizer from the parameters.
-        scheduler: Makes the learning-rate scheduler from the optimizer.
-        metrics: Fusion metrics to log.
-        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+        **options: Those of `FusionMethod`.
 
     Raises:
         UserError: If an argument is out of its range.
@@ -87,13 +83,9 @@ class DRFusion(FusionMethod):
         reference: Reference = "maximum",
         targets: Targets = "clean",
         recompute: bool = False,
-        optimizer: OptimizerCallable = adam,
-        scheduler: LRSchedulerCallable | None = None,
-        metrics: Sequence[str] = CLED_METRICS,
-        score_against: Literal["clean", "delivered"] = "clean",
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, scheduler, metrics, score_against)
-        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        super().__init__(**options)
         for name, value, allowed in (
             ("projection", projection, (*get_args(Projection), "none")),
             ("lambda_rule", lambda_rule, get_args(LambdaRule)),
@@ -120,7 +112,7 @@ class DRFusion(FusionMethod):
         """The losses (21)–(24) after all T steps, with gradients through them and the α_t."""
         *_, last = self.trajectory(batch)
         x_a, x_b, fused = last.corrected.split(1, dim=1)
-        clean = (luma(batch["clean_a"]), luma(batch["clean_b"]))
+        clean = (rgb_to_luma(batch["clean_a"]), rgb_to_luma(batch["clean_b"]))
         targets = clean if self.targets == "clean" else (x_a.detach(), x_b.detach())
         loss, parts = self.criterion(fused, (x_a, x_b), clean, targets)
         return self.log_losses({"loss": loss, **parts}, batch)
@@ -132,16 +124,16 @@ class DRFusion(FusionMethod):
             UserError: If controls are given, or a source's size does not belong to its degradation.
         """
         self.check_no_controls(controls)
-        observed = observe(batch, self.rho)
+        observed = observe_pair(batch, self.rho)
         weight = None
         for step in self.steps(observed):
             weight = weight if step.weight is None else step.weight
         restored_a, restored_b, fused = (part.clamp(0, 1) for part in step.corrected.split(1, dim=1))
         color_a, color_b = observed.chromas((restored_a, restored_b) if self.restores_chroma else None)
         output = FusionOutput(
-            fused=colored(fused, color_b if color_a is None else color_a),
-            restored_a=colored(restored_a, color_a),
-            restored_b=colored(restored_b, color_b),
+            fused=with_chroma(fused, color_b if color_a is None else color_a),
+            restored_a=with_chroma(restored_a, color_a),
+            restored_b=with_chroma(restored_b, color_b),
         )
         if weight is not None:
             output["weight"] = weight
@@ -149,9 +141,9 @@ class DRFusion(FusionMethod):
 
     def trajectory(self, batch: FusionBatch) -> list[JointStep]:
         """Every step of fusing a batch."""
-        return list(self.steps(observe(batch, self.rho)))
+        return list(self.steps(observe_pair(batch, self.rho)))
 
-    def steps(self, observed: Observed) -> Iterator[JointStep]:
+    def steps(self, observed: ObservedPair) -> Iterator[JointStep]:
         """Walk from the pseudo-inverses of the observations to the result: T calls of the network, no noise drawn.
 
         Whatever type the network computes in, state and correction stay in float32: their errors grow by 1 / sqrt(ᾱ).
@@ -179,7 +171,7 @@ class DRFusion(FusionMethod):
                     state = add_noise(corrected, noise, alpha_bar[t - 1])
             yield JointStep(t, estimate, corrected, weight)
 
-    def _corrects(self, t: int, observed: Observed) -> Tensor:
+    def _corrects(self, t: int, observed: ObservedPair) -> Tensor:
         """Which images are corrected at step t, (B, 1, 1, 1), on the CPU: what it decides needs no device."""
         every = torch.ones_like(observed.sigma, dtype=torch.bool)
         if self.projection == "none":

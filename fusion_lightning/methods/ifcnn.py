@@ -1,19 +1,16 @@
 """IFCNN: a general fusion network of four layers."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.color import as_rgb, luma
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import as_rgb, rgb_to_luma
 from fusion_lightning.losses.functional import gradient_loss, intensity_loss
-from fusion_lightning.methods.base import CLED_METRICS, adam
 from fusion_lightning.methods.luma import LumaFusion
-from fusion_lightning.methods.weights import fit_into, read_weights
+from fusion_lightning.methods.pretrained import load_strict, read_weights
 from fusion_lightning.networks.ifcnn import FusionRule, IFCNNNetwork
 
 _FIRST_LAYER = "conv1.weight"
@@ -30,11 +27,7 @@ class IFCNN(LumaFusion):
         intensity: Weight of the intensity loss.
         gradient: Weight of the gradient loss.
         fixed_first_layer: Keep the first layer as it is; None does so when it came from `weights`.
-        size: Without effect: the paper has one size, and it is small. Overlays set it for every method.
-        optimizer: Makes the optimizer from the trainable parameters.
-        scheduler: Makes the learning-rate scheduler from the optimizer.
-        metrics: Fusion metrics to log.
-        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+        **options: Those of `FusionMethod`.
 
     Raises:
         UserError: If `weights` cannot be read or belongs to something else.
@@ -47,14 +40,9 @@ class IFCNN(LumaFusion):
         intensity: float = 1.0,
         gradient: float = 1.0,
         fixed_first_layer: bool | None = None,
-        size: str | None = None,
-        optimizer: OptimizerCallable = adam,
-        scheduler: LRSchedulerCallable | None = None,
-        metrics: Sequence[str] = CLED_METRICS,
-        score_against: Literal["clean", "delivered"] = "clean",
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, scheduler, metrics, score_against)
-        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        super().__init__(**options)
         self.intensity, self.gradient = intensity, gradient
         self.network = IFCNNNetwork(fusion)
         if weights is not None:
@@ -68,12 +56,12 @@ class IFCNN(LumaFusion):
 
     def fuse_luma(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse grey images (B, 1, H, W) in [0, 1]."""
-        return luma(self.network((as_rgb(a), as_rgb(b))).clamp(0, 1))
+        return rgb_to_luma(self.network((as_rgb(a), as_rgb(b))).clamp(0, 1))
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
         """Intensity and gradient losses, (16) and (17) of CLED-Fusion, against the clean sources."""
         delivered, clean = self.luma_pairs(batch)
-        fused = luma(self.network([as_rgb(source) for source in delivered]).float())
+        fused = rgb_to_luma(self.network([as_rgb(source) for source in delivered]).float())
         parts = {"intensity": intensity_loss(fused, *clean), "gradient": gradient_loss(fused, *clean)}
         loss = self.intensity * parts["intensity"] + self.gradient * parts["gradient"]
         return self.log_losses({"loss": loss, **parts}, batch)
@@ -101,9 +89,9 @@ def load_published(network: IFCNNNetwork, path: str | Path) -> bool:
     state = read_weights(path)
     if "conv4.weight" in state:
         counters = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
-        fit_into(network, {**counters, **state}, path)
+        load_strict(network, {**counters, **state}, path)
         return True
     if _FIRST_LAYER not in state:
         raise UserError(f"{path} has no `{_FIRST_LAYER}`: give IFCNN's published weights, or those of a ResNet")
-    fit_into(network, {**network.state_dict(), _FIRST_LAYER: state[_FIRST_LAYER]}, path)
+    load_strict(network, {**network.state_dict(), _FIRST_LAYER: state[_FIRST_LAYER]}, path)
     return False

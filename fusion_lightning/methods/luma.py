@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from fusion_lightning.batch import FusionBatch
-from fusion_lightning.color import chroma, luma, merge
-from fusion_lightning.methods.base import Controls, FusionMethod, FusionOutput, same_size
+from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, clean, sources
+from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
+from fusion_lightning.methods.base import FusionMethod
 
 
 class LumaFusion(FusionMethod):
@@ -24,15 +24,14 @@ class LumaFusion(FusionMethod):
             UserError: If controls are given: there are none.
         """
         self.check_no_controls(controls)
-        a, b = same_size(batch["source_a"], batch["source_b"])
-        fused = self.fuse_luma(luma(a), luma(b)).float()
-        colored = next((source for source in (a, b) if source.shape[1] == 3), None)
-        return FusionOutput(fused=(fused if colored is None else merge(fused, chroma(colored))).clamp(0, 1))
+        a, b = sources(batch)
+        fused = self.fuse_luma(rgb_to_luma(a), rgb_to_luma(b)).float()
+        return FusionOutput(fused=with_chroma(fused, cbcr_of(a, b)))
 
     def luma_pairs(self, batch: FusionBatch) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The luma of the delivered and of the clean sources, (B, 1, H, W) in [0, 1]: what training is about.
 
         A method learns to restore as far as its training data are degraded and their clean versions known.
         """
-        delivered = same_size(luma(batch["source_a"]), luma(batch["source_b"]))
-        return delivered, same_size(luma(batch["clean_a"]), luma(batch["clean_b"]))
+        (delivered_a, delivered_b), (clean_a, clean_b) = sources(batch), clean(batch)
+        return (rgb_to_luma(delivered_a), rgb_to_luma(delivered_b)), (rgb_to_luma(clean_a), rgb_to_luma(clean_b))

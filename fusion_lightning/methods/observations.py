@@ -6,11 +6,11 @@ from math import prod
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fusion_lightning.batch import AppliedDegradation, FusionBatch
-from fusion_lightning.color import chroma, luma, merge
-from fusion_lightning.guided_filter import guide
+from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
+from fusion_lightning.imaging.filters import guided_filter
+from fusion_lightning.imaging.resize import enlarge
 from fusion_lightning.operators import Identity, Observation, from_batch
 
 _CHROMA_RADIUS = 4
@@ -19,7 +19,7 @@ _CHROMA_EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedPair:
     """What both sensors saw, and how."""
 
     a: Observation
@@ -58,20 +58,20 @@ class Observed:
             if colors is None:
                 return None
             if grey is None:
-                return _enlarge(colors, self.size)
+                return enlarge(colors, self.size)
             # deviations from grey: a black border has none
             restored = seen.operator.A_dagger(colors - 0.5) + 0.5
             noisy = torch.as_tensor(seen.operator.sigma) > 0
             if not noisy.any():
                 return restored
-            smooth = guide(grey, restored, _CHROMA_RADIUS, _CHROMA_EPSILON)
+            smooth = guided_filter(grey, restored, _CHROMA_RADIUS, _CHROMA_EPSILON)
             return torch.where(noisy.to(restored.device), smooth, restored)
 
         grey_a, grey_b = lumas or (None, None)
         return full_size(self.chroma_a, self.a, grey_a), full_size(self.chroma_b, self.b, grey_b)
 
 
-def observe(batch: FusionBatch, rho: float) -> Observed:
+def observe_pair(batch: FusionBatch, rho: float) -> ObservedPair:
     """Take a batch apart into observations.
 
     A source that is known to have been averaged down keeps its size, and its operator leads to the full one. One that
@@ -88,25 +88,18 @@ def observe(batch: FusionBatch, rho: float) -> Observed:
     effects = ([one["a"] for one in batch["degradation"]], [one["b"] for one in batch["degradation"]])
     factors = [_reduction(each[0]) for each in effects]
     size = _full_size(sources, factors)
-    sources = [
-        source if factor > 1 else _enlarge(source, size) for source, factor in zip(sources, factors, strict=True)
-    ]
+    sources = [source if factor > 1 else enlarge(source, size) for source, factor in zip(sources, factors, strict=True)]
     operators = [from_batch(each, size, rho) for each in effects]
     lossy = [[not isinstance(one, Identity) for one in operator.operators] for operator in operators]
-    colors = [chroma(source) if source.shape[1] == 3 else None for source in sources]
-    return Observed(
-        a=Observation(luma(sources[0]), operators[0]),
-        b=Observation(luma(sources[1]), operators[1]),
+    colors = [rgb_to_cbcr(source) if source.shape[1] == 3 else None for source in sources]
+    return ObservedPair(
+        a=Observation(rgb_to_luma(sources[0]), operators[0]),
+        b=Observation(rgb_to_luma(sources[1]), operators[1]),
         chroma_a=colors[0],
         chroma_b=colors[1],
         size=size,
         lossy=torch.tensor(lossy).any(dim=0).view(-1, 1, 1, 1),
     )
-
-
-def colored(grey: Tensor, colors: Tensor | None) -> Tensor:
-    """Give luma (B, 1, H, W) its chroma (B, 2, H, W), if there is one: (B, 1 or 3, H, W) in [0, 1]."""
-    return grey if colors is None else merge(grey, colors).clamp(0, 1)
 
 
 def _reduction(effects: Sequence[AppliedDegradation]) -> int:
@@ -121,9 +114,3 @@ def _full_size(sources: Sequence[Tensor], factors: Sequence[int]) -> tuple[int, 
     rows, columns = zip(*(kept or sizes), strict=True)
     choose = max if kept else min
     return choose(rows), choose(columns)
-
-
-def _enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
-    if image.shape[-2:] == size:
-        return image
-    return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(0, 1)

@@ -1,16 +1,13 @@
 """U2Fusion: an unsupervised network that keeps more of the source that holds more information."""
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.losses.information import InformationPreservation, preservation_losses
-from fusion_lightning.methods.base import CLED_METRICS, adam
 from fusion_lightning.methods.luma import LumaFusion
-from fusion_lightning.methods.weights import read_weights
+from fusion_lightning.methods.pretrained import read_weights
 from fusion_lightning.networks.u2fusion import U2FusionNetwork
 from fusion_lightning.networks.vgg import VGG16Features
 
@@ -23,11 +20,7 @@ class U2Fusion(LumaFusion):
             holds; needed in training alone. None compares the images themselves at five scales.
         temperature: c of the softmax over the sources' information, on images of 0..255.
         mse: Weight of the squared error beside the structural similarity.
-        size: Without effect: the paper has one size. Overlays set it for every method.
-        optimizer: Makes the optimizer from the parameters.
-        scheduler: Makes the learning-rate scheduler from the optimizer.
-        metrics: Fusion metrics to log.
-        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+        **options: Those of `FusionMethod`.
     """
 
     def __init__(
@@ -35,14 +28,9 @@ class U2Fusion(LumaFusion):
         vgg_weights: str | None = None,
         temperature: float = 3000.0,
         mse: float = 20.0,
-        size: str | None = None,
-        optimizer: OptimizerCallable = adam,
-        scheduler: LRSchedulerCallable | None = None,
-        metrics: Sequence[str] = CLED_METRICS,
-        score_against: Literal["clean", "delivered"] = "clean",
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, scheduler, metrics, score_against)
-        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        super().__init__(**options)
         self.vgg_weights, self.mse = vgg_weights, mse
         self.network = U2FusionNetwork()
         self.preservation = InformationPreservation(temperature=temperature)

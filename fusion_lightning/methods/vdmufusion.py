@@ -1,22 +1,18 @@
 """VDMUFusion: a diffusion whose network predicts noise and, in the same pass, how to weigh the sources."""
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusion_lightning.batch import FusionBatch
-from fusion_lightning.color import chroma, luma
+from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, clean, sources
 from fusion_lightning.diffusion.denoising import NoiseLevel, NoiseSchedule, add_noise, denoise
-from fusion_lightning.diffusion.sampling import draw_noise
+from fusion_lightning.diffusion.sampling import draw_noise, generators_for
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
 from fusion_lightning.losses.criteria import Reference, fusion_losses
-from fusion_lightning.methods.base import CLED_METRICS, Controls, FusionMethod, FusionOutput, adam, same_size
-from fusion_lightning.methods.observations import colored
-from fusion_lightning.methods.restorer import generators_for
+from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.networks.denoising_unet import DenoisingSize
 from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
 
@@ -37,10 +33,7 @@ class VDMUFusion(FusionMethod):
         structure: Weight of the gradient or structure loss.
         reference: The fusion is drawn to the ``maximum`` of the sources, or to ``both``, as in medicine.
         seed: Seed of the noise.
-        optimizer: Makes the optimizer from the parameters.
-        scheduler: Makes the learning-rate scheduler from the optimizer.
-        metrics: Fusion metrics to log.
-        score_against: Score against the ``clean`` sources where they are known, or the ``delivered`` ones.
+        **options: Those of `FusionMethod`.
 
     Raises:
         UserError: If an argument is out of its range.
@@ -56,13 +49,9 @@ class VDMUFusion(FusionMethod):
         structure: float = 1.0,
         reference: Reference = "maximum",
         seed: int = 0,
-        optimizer: OptimizerCallable = adam,
-        scheduler: LRSchedulerCallable | None = None,
-        metrics: Sequence[str] = CLED_METRICS,
-        score_against: Literal["clean", "delivered"] = "clean",
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, scheduler, metrics, score_against)
-        self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
+        super().__init__(**options)
         if reference not in get_args(Reference):
             raise UserError(f"`reference` must be one of {', '.join(get_args(Reference))}, but got {reference!r}")
         self.loss_weights = {"noise": noise, "intensity": intensity, "structure": structure}
@@ -74,7 +63,7 @@ class VDMUFusion(FusionMethod):
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
         """Noise loss on averages of the sources at random times, fusion loss on what the weights make of them."""
-        a, b = same_size(luma(batch["source_a"]), luma(batch["source_b"]))
+        a, b = (rgb_to_luma(source) for source in sources(batch))
         generators = generators_for(batch["name"], self.seed, self.global_step)
         timesteps = len(self.schedule.alpha_bar)
         t = torch.cat([torch.randint(timesteps, (1,), generator=one) for one in generators]).to(a.device)
@@ -82,10 +71,10 @@ class VDMUFusion(FusionMethod):
         noise = draw_noise(a, generators)
         state = add_noise(_centred(share * a + (1 - share) * b), noise, self.schedule.alpha_bar[t][:, None, None, None])
         predicted, weight = self._predict(state, a, b, t.float())
-        clean = same_size(luma(batch["clean_a"]), luma(batch["clean_b"]))
+        clean_a, clean_b = (rgb_to_luma(target) for target in clean(batch))
         parts = {
             "noise": F.mse_loss(predicted, noise),
-            **fusion_losses(self.reference, weight * a + (1 - weight) * b, *clean),
+            **fusion_losses(self.reference, weight * a + (1 - weight) * b, clean_a, clean_b),
         }
         loss = sum((self.loss_weights[name] * part for name, part in parts.items()), start=a.new_zeros(()))
         return self.log_losses({"loss": loss, **parts}, batch)
@@ -97,8 +86,8 @@ class VDMUFusion(FusionMethod):
             UserError: If controls are given: there are none.
         """
         self.check_no_controls(controls)
-        sources = same_size(batch["source_a"], batch["source_b"])
-        a, b = (luma(source) for source in sources)
+        color_a, color_b = sources(batch)
+        a, b = rgb_to_luma(color_a), rgb_to_luma(color_b)
         weights = []
 
         def predict(state: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
@@ -108,8 +97,7 @@ class VDMUFusion(FusionMethod):
 
         start = draw_noise(a, generators_for(batch["name"], self.seed))
         *_, last = denoise(predict, start, self.schedule.levels(self.times))
-        colors = next((chroma(source) for source in sources if source.shape[1] == 3), None)
-        return FusionOutput(fused=colored((last.clean + 1) / 2, colors), weight=weights[-1])
+        return FusionOutput(fused=with_chroma((last.clean + 1) / 2, cbcr_of(color_a, color_b)), weight=weights[-1])
 
     def _predict(self, state: Tensor, a: Tensor, b: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """ε (B, 1, H, W) and w (B, 1, H, W) in (0, 1) from the state, which spans about [−1, 1], and the sources."""

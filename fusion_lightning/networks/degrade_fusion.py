@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.color import as_rgb, chroma, luma, merge
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import as_rgb, rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
 from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
 from fusion_lightning.networks.layers import OpponentColors, pad_to_multiple
 
@@ -170,11 +170,11 @@ def remove_degradation(source: Tensor, residual: Tensor, strength: float = 1.0) 
 def base_image(a: Tensor, b: Tensor) -> Tensor:
     """The larger luma of two images in the colours of the one that has colour; RGB (B, 3, H, W)."""
     # A grey image's chroma is 0.5 everywhere, so the sum of deviations is the colour image's own.
-    return merge(torch.maximum(luma(a), luma(b)), chroma(a) + chroma(b) - 0.5)
+    return ycbcr_to_rgb(torch.maximum(rgb_to_luma(a), rgb_to_luma(b)), rgb_to_cbcr(a) + rgb_to_cbcr(b) - 0.5)
 
 
 def shift_balance(fused: Tensor, a: Tensor, b: Tensor, balance: float) -> Tensor:
     """Move the luma of the fused image towards that of a (`balance` < 0.5) or b (> 0.5), keeping its colours."""
     share = abs(2 * balance - 1)
-    target = luma(a if balance < 0.5 else b)
-    return fused + share * (target - luma(fused))
+    target = rgb_to_luma(a if balance < 0.5 else b)
+    return fused + share * (target - rgb_to_luma(fused))

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fusion_lightning import kernels
 from fusion_lightning.batch import AppliedDegradation
+from fusion_lightning.imaging import kernels
 from fusion_lightning.operators.blur import DEFAULT_RHO, Blur, Padding
 from fusion_lightning.operators.downsample import Downsample
 from fusion_lightning.operators.linear import Compose, Identity, LinearOperator, PerSample

@@ -11,8 +11,8 @@ import torch
 import yaml
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.commands.comparison import wins
-from fusion_lightning.commands.measuring import measure
+from fusion_lightning.commands.benchmark.measure import measure
+from fusion_lightning.commands.statistics import wins
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.main import main
 from fusion_lightning.methods import Average, FusionMethod, FusionOutput, Maximum

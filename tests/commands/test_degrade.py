@@ -9,10 +9,10 @@ import pytest
 
 from fusion_lightning.commands.degrade import degrade
 from fusion_lightning.configuration import config_folder
-from fusion_lightning.datamodules.images import read_image
 from fusion_lightning.datamodules.pairs import PairedFolders, find_pairs
 from fusion_lightning.degradations import reapply, scenario
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.io import read_image
 
 BACK = {"a": "ir_degraded", "b": "vi_degraded", "clean_a": "ir", "clean_b": "vi"}
 NOISE = "noise(sigma=5..20)+quantize(rounding=down)"

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fusion_lightning.commands.comparison import bootstrap_interval, comparison, differences
 from fusion_lightning.commands.evaluate import evaluate
+from fusion_lightning.commands.statistics import bootstrap_interval, comparison, differences
 from fusion_lightning.commands.tables import Cell, Table, latex, markdown
 from fusion_lightning.errors import UserError
 from fusion_lightning.metrics import METRICS, fusion_metrics

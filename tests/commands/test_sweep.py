@@ -15,7 +15,7 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from fusion_lightning.commands.sweep_file import read_sweep
+from fusion_lightning.commands.sweep.file import read_sweep
 from fusion_lightning.configuration import config_folder
 from fusion_lightning.main import main
 

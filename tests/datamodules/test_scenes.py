@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fusion_lightning.datamodules.phantoms import draw_slice
-from fusion_lightning.datamodules.scenes import draw_scene
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
+from fusion_lightning.datamodules.synthetic.phantoms import render_slice
+from fusion_lightning.datamodules.synthetic.scenes import render_scene
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
@@ -14,20 +14,20 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [64, 256, 600])
 def test_a_scene_is_the_same_for_the_same_seed_and_differs_for_another(size: int) -> None:
-    one, again, other = draw_scene(7, size), draw_scene(7, size), draw_scene(8, size)
+    one, again, other = render_scene(7, size), render_scene(7, size), render_scene(8, size)
     assert (one.visible.shape, one.infrared.shape) == ((size, size, 3), (size, size, 1))
     assert one.visible.dtype == one.infrared.dtype == np.uint8
     np.testing.assert_array_equal(one.visible, again.visible)
     np.testing.assert_array_equal(one.infrared, again.infrared)
     assert np.abs(one.visible.astype(float) - other.visible).mean() > 5
-    slices = draw_slice(7, size), draw_slice(7, size)
+    slices = render_slice(7, size), render_slice(7, size)
     assert (slices[0].functional.shape, slices[0].anatomical.shape) == ((size, size, 3), (size, size, 1))
     np.testing.assert_array_equal(slices[0].functional, slices[1].functional)
     np.testing.assert_array_equal(slices[0].anatomical, slices[1].anatomical)
 
 
 def test_people_are_hot_and_where_their_masks_say() -> None:
-    scenes = [draw_scene(seed) for seed in range(8)]
+    scenes = [render_scene(seed) for seed in range(8)]
     people = [(scene, item) for scene in scenes for item in scene.objects if item.label == "person"]
     assert len(people) >= 8
     for scene, person in people:
@@ -42,7 +42,7 @@ def test_people_are_hot_and_where_their_masks_say() -> None:
 
 def test_objects_do_not_share_pixels() -> None:
     for seed in range(8):
-        masks = [item.mask for item in draw_scene(seed).objects]
+        masks = [item.mask for item in render_scene(seed).objects]
         if masks:
             assert np.stack(masks).sum(0).max() == 1
 
@@ -51,7 +51,7 @@ def test_colour_and_texture_are_in_the_visible_alone() -> None:
     def detail(image: np.ndarray) -> float:
         return float(np.abs(np.diff(image[160:], axis=1)).mean())
 
-    scenes = [draw_scene(seed) for seed in range(8)]
+    scenes = [render_scene(seed) for seed in range(8)]
     visible = np.mean([detail(_grey(scene.visible)) for scene in scenes])
     infrared = np.mean([detail(scene.infrared[..., 0].astype(float)) for scene in scenes])
     assert visible > 2 * infrared
@@ -61,7 +61,7 @@ def test_colour_and_texture_are_in_the_visible_alone() -> None:
 def test_the_average_loses_the_contrast_of_hot_things() -> None:
     """What stands out by 100 levels in the infrared stands out by hardly more than half of that in the average."""
     kept = []
-    for scene in (draw_scene(seed) for seed in range(12)):
+    for scene in (render_scene(seed) for seed in range(12)):
         for item in (item for item in scene.objects if item.label == "person" and item.mask.sum() > 100):
             left, top, right, bottom = item.box
             around = np.zeros_like(item.mask)
@@ -78,7 +78,7 @@ def test_the_average_loses_the_contrast_of_hot_things() -> None:
 
 
 def test_lesions_are_active_where_the_mask_says() -> None:
-    slices = [draw_slice(seed) for seed in range(12)]
+    slices = [render_slice(seed) for seed in range(12)]
     lesions = [(piece, item) for piece in slices for item in piece.objects]
     assert 2 <= len(lesions) <= 10
     for piece, lesion in lesions:

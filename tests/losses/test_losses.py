@@ -6,8 +6,8 @@ import torch
 from scipy import ndimage, signal
 from torch import Tensor
 
-from fusion_lightning.color import merge
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import ycbcr_to_rgb
 from fusion_lightning.losses.criteria import FusionCriterion, JointCriterion
 from fusion_lightning.losses.functional import (
     color_loss,
@@ -83,7 +83,7 @@ def test_the_larger_source_costs_nothing(infrared: Tensor, visible: Tensor) -> N
     """An image that is the larger luma in the visible colours has no intensity and no colour loss."""
     larger = torch.maximum(infrared, torch.from_numpy(_luma(visible[0].numpy())).float()[None, None])
     blue, red = 0.5 + torch.zeros(2, 1, 1, 9, 11)
-    assert intensity_loss(merge(larger, torch.cat((blue, red), 1)), infrared, visible).item() < 1e-6
+    assert intensity_loss(ycbcr_to_rgb(larger, torch.cat((blue, red), 1)), infrared, visible).item() < 1e-6
 
 
 def test_gradients_stay_finite_on_flat_images() -> None:

@@ -12,8 +12,8 @@ from fusion_lightning.callbacks import ScoreTable
 from fusion_lightning.callbacks.scores import score_table
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.resize import same_size
 from fusion_lightning.methods import Average, CLEDStage1, FusionMethod, load_method, read_checkpoint
-from fusion_lightning.methods.base import same_size
 
 from .conftest import make_batch
 

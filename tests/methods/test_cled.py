@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch import Trainer
 
 from fusion_lightning.batch import FusionBatch
+from fusion_lightning.diffusion.sampling import generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods import CLEDStage1, CLEDStage2, Controls, load_method
-from fusion_lightning.methods.restorer import generators_for
 
 from .conftest import make_batch
 

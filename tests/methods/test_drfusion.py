@@ -8,12 +8,13 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from fusion_lightning.batch import FusionBatch, FusionSample, SampleDegradation, collate, to_image, to_tensor
-from fusion_lightning.color import chroma, luma
+from fusion_lightning.batch import FusionBatch, FusionSample, SampleDegradation, collate
 from fusion_lightning.degradations import degrade, scenario
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
+from fusion_lightning.imaging.convert import to_image, to_tensor
 from fusion_lightning.methods import Controls, DRFusion, load_method
-from fusion_lightning.methods.observations import observe
+from fusion_lightning.methods.observations import observe_pair
 from fusion_lightning.operators import DEFAULT_RHO, Downsample
 
 NOISE, BLUR, COMPOSITE = "drfusion_noise", "drfusion_blur", "drfusion_composite"
@@ -79,7 +80,7 @@ def test_an_untrained_method_returns_the_pseudo_inverses_and_their_mean() -> Non
     batch = make_batch([COMPOSITE], color=None)
     with torch.no_grad():
         *_, last = DRFusion(size="tiny").eval().trajectory(batch)
-    observed = (luma(batch["source_a"]), luma(batch["source_b"]))
+    observed = (rgb_to_luma(batch["source_a"]), rgb_to_luma(batch["source_b"]))
     assert observed[0].shape[-1] == 4
     # nothing was drawn and nothing learned; corrections with x̂ = A†y shrink what the Wiener filter passes
     torch.testing.assert_close(last.corrected[:, 2:], last.corrected[:, :2].mean(dim=1, keepdim=True))
@@ -169,7 +170,7 @@ def test_recomputing_changes_memory_and_not_gradients() -> None:
 
 def round_trip(image: Tensor, color: str) -> tuple[Tensor, Tensor]:
     """A colour source through a method that returns what it observed, as 8-bit images."""
-    grey = luma(image)
+    grey = rgb_to_luma(image)
     a, b = (image, grey) if color == "a" else (grey, image)
     clean = SampleDegradation(scenario="clean", a=[], b=[])
     batch = FusionBatch(source_a=a, source_b=b, clean_a=a, clean_b=b, degradation=[clean], name=["x"])
@@ -194,28 +195,28 @@ def test_the_hue_of_the_fusion_is_that_of_the_colour_source() -> None:
     batch["source_a"] = batch["source_a"] * 0.2 + 0.4
     with torch.no_grad():
         fused = make_method(correct_last_step=True, chroma="observed").fuse(batch)["fused"]
-    torch.testing.assert_close(chroma(fused), chroma(batch["source_b"]), atol=2 / 255, rtol=0)
+    torch.testing.assert_close(rgb_to_cbcr(fused), rgb_to_cbcr(batch["source_b"]), atol=2 / 255, rtol=0)
 
 
 def test_chroma_may_be_restored_with_the_same_operator() -> None:
     batch = make_batch(["blur(sigma=1.5, padding=zero)"], (48, 48))
     for key in ("source_b", "clean_b"):
-        batch[key] = 0.3 * batch[key] + 0.3 * luma(batch[key])  # type: ignore[literal-required]
+        batch[key] = 0.3 * batch[key] + 0.3 * rgb_to_luma(batch[key])  # type: ignore[literal-required]
     distance = {}
     for option in ("observed", "restored"):
         with torch.no_grad():
             output = DRFusion(size="tiny", chroma=option).eval().fuse(batch)  # type: ignore[arg-type]
-        distance[option] = float((chroma(output["restored_b"]) - chroma(batch["clean_b"])).abs().mean())
+        distance[option] = float((rgb_to_cbcr(output["restored_b"]) - rgb_to_cbcr(batch["clean_b"])).abs().mean())
     assert distance["restored"] < 0.5 * distance["observed"]
 
 
 @pytest.mark.parametrize("name", [NOISE, COMPOSITE])
 def test_noisy_chroma_is_smoothed_along_the_luma(name: str) -> None:
     batch = make_batch([name], (48, 48))
-    observed = observe(batch, DEFAULT_RHO)
-    clean = (luma(batch["clean_a"]), luma(batch["clean_b"]))
+    observed = observe_pair(batch, DEFAULT_RHO)
+    clean = (rgb_to_luma(batch["clean_a"]), rgb_to_luma(batch["clean_b"]))
     errors = [
-        (colors - chroma(batch["clean_b"])).square().mean()
+        (colors - rgb_to_cbcr(batch["clean_b"])).square().mean()
         for colors in (observed.chromas(lumas)[1] for lumas in (clean, None))
         if colors is not None
     ]

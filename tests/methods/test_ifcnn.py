@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.color import as_rgb
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import as_rgb
 from fusion_lightning.methods import IFCNN
 from fusion_lightning.networks.ifcnn import IFCNNNetwork
 

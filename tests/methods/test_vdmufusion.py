@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fusion_lightning.color import chroma, luma
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
 from fusion_lightning.methods import Controls, VDMUFusion
 
 from .conftest import make_batch
@@ -42,7 +42,7 @@ def test_colour_is_kept() -> None:
     batch["source_a"], batch["source_b"] = (0.3 * batch[key] + 0.35 for key in ("source_a", "source_b"))  # type: ignore[literal-required]
     with torch.no_grad():
         fused = make_method().fuse(batch)["fused"]
-    torch.testing.assert_close(chroma(fused), chroma(batch["source_a"]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(rgb_to_cbcr(fused), rgb_to_cbcr(batch["source_a"]), atol=1e-4, rtol=0)
 
 
 def test_an_image_does_not_depend_on_its_batch() -> None:
@@ -61,7 +61,7 @@ def test_the_noise_of_an_average_is_that_of_its_parts() -> None:
     method, batch = make_method(), make_batch(["one", "two"], (16, 16), color=None)
     seen: dict[str, float] = {}
     method.log_dict = lambda losses, **kwargs: seen.update(losses)  # type: ignore[method-assign]
-    a, b = (2 * luma(batch[key]) - 1 for key in ("source_a", "source_b"))  # type: ignore[literal-required]
+    a, b = (2 * rgb_to_luma(batch[key]) - 1 for key in ("source_a", "source_b"))  # type: ignore[literal-required]
 
     def oracle(inputs: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         state, first, second = inputs.split(1, dim=1)

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.color import chroma, luma, merge
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
 from fusion_lightning.losses.criteria import FusionCriterion
 from fusion_lightning.networks.degrade_fusion import DegradeFusion, base_image, remove_degradation
 
@@ -19,7 +19,7 @@ def _woken(**options: bool) -> DegradeFusion:
 
 
 def _correlation(x: Tensor, y: Tensor) -> float:
-    return torch.corrcoef(torch.stack((luma(x).flatten(), luma(y).flatten())))[0, 1].item()
+    return torch.corrcoef(torch.stack((rgb_to_luma(x).flatten(), rgb_to_luma(y).flatten())))[0, 1].item()
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_untrained_it_returns_the_base(sources: tuple[Tensor, Tensor, Tensor, Te
 def test_the_base_has_the_larger_luma_and_the_colours_of_the_colour_source(order: int) -> None:
     infrared, visible = torch.rand(1, 1, 6, 6), torch.rand(1, 3, 6, 6)
     base = base_image(*(infrared, visible)[::order])
-    torch.testing.assert_close(luma(base), torch.maximum(infrared, luma(visible)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(chroma(base), chroma(visible), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rgb_to_luma(base), torch.maximum(infrared, rgb_to_luma(visible)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rgb_to_cbcr(base), rgb_to_cbcr(visible), atol=1e-5, rtol=0)
 
 
 def test_without_a_base_the_network_predicts_the_image(sources: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
@@ -113,8 +113,8 @@ def test_balance_keeps_the_colours_of_the_fusion() -> None:
     neutral = network(infrared, nothing, visible, nothing)
     for balance, source in ((0.0, infrared), (1.0, visible)):
         fused = network(infrared, nothing, visible, nothing, balance=balance)
-        torch.testing.assert_close(chroma(fused), chroma(neutral), atol=1e-5, rtol=0)
-        torch.testing.assert_close(luma(fused), luma(source), atol=1e-5, rtol=0)
+        torch.testing.assert_close(rgb_to_cbcr(fused), rgb_to_cbcr(neutral), atol=1e-5, rtol=0)
+        torch.testing.assert_close(rgb_to_luma(fused), rgb_to_luma(source), atol=1e-5, rtol=0)
 
 
 def test_images_of_a_batch_do_not_influence_each_other(sources: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
@@ -141,7 +141,7 @@ def _scene_pairs() -> tuple[Tensor, Tensor]:
     infrared = (heat > 0.6).float() * 0.8 + 0.1
     stripes = (torch.arange(32) % 4 < 2).float().expand(4, 1, 32, 32)
     tint = F.interpolate(torch.rand(4, 2, 3, 3, generator=generator), size=(32, 32), mode="bilinear") * 0.2 + 0.4
-    return infrared, merge(0.35 + 0.2 * stripes, tint).clamp(0, 1)
+    return infrared, ycbcr_to_rgb(0.35 + 0.2 * stripes, tint).clamp(0, 1)
 
 
 @pytest.mark.slow

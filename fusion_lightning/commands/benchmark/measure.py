@@ -1,0 +1,154 @@
+"""What a method scores and what it costs, image by image."""
+
+import ctypes
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fusion_lightning.batch import FusionBatch, FusionOutput, to_device
+from fusion_lightning.commands.benchmark.store import Cost, ImageResult
+from fusion_lightning.commands.pairing import images_by_stem
+from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.convert import grey_if_equal, to_tensor
+from fusion_lightning.imaging.io import read_image
+from fusion_lightning.methods import FusionMethod
+from fusion_lightning.metrics import FusionMetric
+from fusion_lightning.scoring import score_images
+
+Keep = Callable[[int, FusionBatch, FusionOutput], None]
+"""Called with the index of an image, its batch of one, and what a method made of it."""
+
+
+class Fuses(Protocol):
+    """A method, or anything else that has a fusion for a batch."""
+
+    def fuse(self, batch: FusionBatch) -> FusionOutput:
+        """The fusion of a batch."""
+
+
+class PublishedImages:
+    """Fused images that somebody else has published, found by the names of the pairs.
+
+    Args:
+        folder: Where they are.
+
+    Raises:
+        UserError: If there is no such folder, or no image in it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.files = images_by_stem(folder, "`folder`")
+
+    def fuse(self, batch: FusionBatch) -> FusionOutput:
+        """The published image of a batch of one.
+
+        Raises:
+            UserError: If there is none, or its size is not that of the clean pair.
+        """
+        (name,) = batch["name"]
+        if name not in self.files:
+            raise UserError(f"{self.folder} has no image called {name}")
+        image = to_tensor(grey_if_equal(read_image(self.files[name], channels=3)))[None]
+        height, width = (max(batch["clean_a"].shape[dim], batch["clean_b"].shape[dim]) for dim in (-2, -1))
+        if image.shape[-2:] != (height, width):
+            shape = f"{image.shape[-1]}x{image.shape[-2]}"
+            raise UserError(f"{self.files[name]} is {shape}, but the pair is {width}x{height}")
+        return FusionOutput(fused=image.to(batch["clean_a"].device))
+
+
+@torch.no_grad()
+def measure(
+    fuses: Fuses,
+    batches: Iterable[FusionBatch],
+    metrics: Mapping[str, FusionMetric],
+    device: torch.device,
+    bf16: bool,
+    keep: Keep,
+) -> tuple[list[ImageResult], Cost | None]:
+    """Fuse and score batches of one pair.
+
+    The first image is fused once more before, to count operations and memory; so its time holds no first-call work.
+
+    Args:
+        fuses: A method on the device, or published images.
+        batches: The pairs.
+        metrics: Fusion metrics by name.
+        device: Where to compute.
+        bf16: Whether networks run in bfloat16; scores never do.
+        keep: Called with every image.
+
+    Returns:
+        A result for every image, and what a method costs.
+    """
+    results: list[ImageResult] = []
+    cost: Cost | None = None
+    for index, delivered in enumerate(batches):
+        batch = to_device(delivered, device)
+        if not isinstance(fuses, FusionMethod):
+            output, seconds = fuses.fuse(batch), float("nan")
+        else:
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                cost = cost or _cost(fuses, batch, device)
+                output, seconds = _timed(fuses, batch, device)
+        # the networks' results may be in half precision
+        output = FusionOutput(**{part: image.float() for part, image in output.items()})  # type: ignore[attr-defined, typeddict-item]
+        (row,) = score_images(batch, output, metrics)
+        results.append(ImageResult(name=row["name"], seconds=seconds, scores=row["scores"]))
+        keep(index, batch, output)
+    return results, cost
+
+
+def _cost(method: FusionMethod, batch: FusionBatch, device: torch.device) -> Cost:
+    before = _start_watching_memory(device)
+    with FlopCounterMode(display=False) as counter:
+        output = method.fuse(batch)
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in method.parameters()),
+        flops=counter.get_total_flops(),
+        size=list(next(iter(output.values())).shape[-2:]),  # type: ignore[attr-defined]
+        memory=_peak_memory(device) - before,
+    )
+
+
+def _timed(method: FusionMethod, batch: FusionBatch, device: torch.device) -> tuple[FusionOutput, float]:
+    """The fusion, and how many seconds it took."""
+    start = time.perf_counter()
+    output = method.fuse(batch)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return output, time.perf_counter() - start
+
+
+def _start_watching_memory(device: torch.device) -> float:
+    """Forget the peak so far, and return what is in use."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return float(torch.cuda.memory_allocated(device))
+    try:
+        # what was freed but kept by the allocator would be used again unseen
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):  # not Linux with glibc, or not allowed
+        return float("nan")
+    return _status("VmRSS:")
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return _status("VmHWM:")
+
+
+def _status(entry: str) -> float:
+    """An entry of the kernel's record of this process, in bytes; NaN where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith(entry)), float("nan"))

@@ -1,0 +1,131 @@
+"""The results of a benchmark on disk: a file for every trial, one method on one data set under one scenario."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+from fusion_lightning.errors import UserError
+from fusion_lightning.files import write_atomic
+
+
+class Cost(TypedDict):
+    """What a method needs; nothing of it is known of published images."""
+
+    parameters: int
+    flops: int
+    """Of convolutions and matrix products, for the first image."""
+    size: list[int]
+    """Height and width of the first image."""
+    memory: float
+    """Peak of the first image in bytes, beyond what was in use before; NaN where it cannot be measured."""
+
+
+class ImageResult(TypedDict):
+    """One image."""
+
+    name: str
+    seconds: float
+    """NaN for published images."""
+    scores: dict[str, float]
+
+
+@dataclass
+class Trial:
+    """One method on one data set under one scenario.
+
+    Attributes:
+        data: What the data set is called.
+        scenario: What the scenario is called.
+        method: What the method is called.
+        recipe: All that decides the result.
+        images: A result for every image; empty if the trial failed.
+        cost: What the method needs.
+        failure: Why it failed, in one sentence; None if it did not.
+    """
+
+    data: str
+    scenario: str
+    method: str
+    recipe: dict[str, Any]
+    images: list[ImageResult] = field(default_factory=list)
+    cost: Cost | None = None
+    failure: str | None = None
+
+    @property
+    def place(self) -> Path:
+        """The trial's folder or file name, relative to wherever it is kept."""
+        return Path(slug(self.data), slug(self.scenario), slug(self.method))
+
+
+class TrialStore:
+    """A folder of trials.
+
+    Args:
+        folder: New, empty, or that of an earlier benchmark.
+
+    Raises:
+        UserError: If it holds something else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "trials").is_dir())):
+            raise UserError(f"{folder} is not empty and not from an earlier benchmark: choose another --output")
+        (folder / "trials").mkdir(parents=True, exist_ok=True)
+
+    def finished(self, wanted: Trial) -> Trial | None:
+        """The trial as it was finished earlier by the same recipe; says so if the recipe has changed."""
+        try:
+            found = Trial(**json.loads(self._file(wanted).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        if found.failure is not None:
+            return None
+        recipes = (found.recipe, wanted.recipe)
+        changed = [key for key in wanted.recipe if recipes[0].get(key) != recipes[1][key]]
+        if changed:
+            print(f"{wanted.method} on {wanted.data}, {wanted.scenario}: {', '.join(changed)} changed, measured anew")
+            return None
+        return found
+
+    def save(self, trial: Trial) -> None:
+        """Keep a trial, whole or not at all."""
+        write_atomic(self._file(trial), json.dumps(asdict(trial), indent=1, ensure_ascii=False))
+
+    def _file(self, trial: Trial) -> Path:
+        place = self.folder / "trials" / trial.place
+        return place.with_name(f"{place.name}.json")
+
+
+def slug(name: str) -> str:
+    """A name as a file name."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def digests(specification: Any) -> dict[str, str]:
+    """Hash of every file, and of the listing of every folder, whose path stands anywhere in a specification."""
+    found = {}
+    for text in _strings(specification):
+        path = Path(text)
+        if path.is_file():
+            with path.open("rb") as file:
+                found[text] = hashlib.file_digest(file, "sha256").hexdigest()
+        elif path.is_dir():
+            files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(path.iterdir())]
+            found[text] = hashlib.sha256(repr(files).encode()).hexdigest()
+    return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _strings(part)

@@ -1,0 +1,259 @@
+"""Search for better settings on this machine, with the file of a W&B sweep and without an account."""
+
+import csv
+import fcntl
+import itertools
+import math
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion_lightning.commands.sweep.file import SweepFile, read_sweep
+from fusion_lightning.commands.sweep.results import plot_trials, print_best, write_trials
+from fusion_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
+
+_POLL = 0.5
+"""Seconds between two looks at what a trial has logged."""
+_GRACE = 120
+"""Seconds that a trial has to save itself when it is stopped."""
+_BEGINNING = timedelta(minutes=1)
+"""A trial that has no run yet after so long will never have one."""
+_FAILURES = 3
+"""As many trials that fail in a row are the sweep's fault."""
+
+
+def sweep(config: str, trials: int = 20, seed: int = 0, log_dir: str = "logs") -> None:
+    """Run the trials of a W&B sweep one after the other, without W&B: Optuna chooses them.
+
+    Everything is kept in ``LOG_DIR/sweeps/NAME``: the search itself, ``trials.csv``, and ``trials.png``, a picture of
+    parallel coordinates; the runs are in ``LOG_DIR/NAME``. The same command goes on with a search that was
+    interrupted, and with the trial it was at; started several times at once, it shares one search.
+
+    Args:
+        config: A file of `configs/sweeps`, or your own.
+        trials: How many trials the search has when it is finished, earlier ones counted in.
+        seed: Of the search.
+        log_dir: Where the search and its runs go.
+
+    Raises:
+        UserError: If the file cannot be used, Optuna is not installed, or three trials in a row fail.
+    """
+    if trials < 1:
+        raise UserError(f"--trials must be at least 1, but got {trials}")
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("the local sweep needs Optuna: pip install 'fusion_lightning[sweep]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = Path(config)
+    space = read_sweep(path)
+    space.command_line({})  # says now what is missing in the environment
+    folder = Path(log_dir) / "sweeps" / path.stem
+    _keep_file(path, folder)
+    with _one_at_a_time(folder):
+        study = _open(space, folder, seed)
+        _take_up_interrupted(study, log_dir)
+    failures = 0
+    while _finished(study) < trials and (space.method != "grid" or _are_waiting(study)):
+        trial, values = _ask(study, space, seed)
+        reason = _run(trial, values, space, study, log_dir)
+        _write(study, space, folder)
+        failures = failures + 1 if reason else 0
+        if failures == _FAILURES:
+            raise UserError(f"{_FAILURES} trials in a row failed, the last one because: {reason}")
+    _write(study, space, folder)
+    print_best(study, space)
+    print(f"table in {folder / 'trials.csv'}, picture in {folder / 'trials.png'}")
+
+
+def _write(study: "Study", space: SweepFile, folder: Path) -> None:
+    write_trials(study, space, folder / "trials.csv")
+    plot_trials(study, space, folder / "trials.png")
+
+
+def _keep_file(path: Path, folder: Path) -> None:
+    """Keep the sweep beside its trials, and refuse to mix the trials of two."""
+    kept = folder / "sweep.yaml"
+    if kept.exists() and kept.read_bytes() != path.read_bytes():
+        raise UserError(
+            f"{folder} holds the trials of another version of {path.name}: choose another --log_dir, or move it away"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, kept)
+
+
+def _open(space: SweepFile, folder: Path, seed: int) -> "Study":
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    study = optuna.create_study(
+        study_name=folder.name,
+        storage=JournalStorage(JournalFileBackend(str(folder / "search.journal"))),
+        sampler=_sampler(space, seed),
+        pruner=space.pruner(),
+        direction="maximize" if space.maximize else "minimize",
+        load_if_exists=True,
+    )
+    if space.method == "grid" and not study.trials:  # a grid waits in line as a whole
+        for point in itertools.product(*(space.choices(name) for name in space.parameters)):
+            study.enqueue_trial(dict(zip(space.parameters, point, strict=True)))
+    return study
+
+
+def _sampler(space: SweepFile, seed: int) -> "BaseSampler":
+    from optuna.samplers import RandomSampler, TPESampler
+
+    return TPESampler(seed=seed, n_startup_trials=5) if space.method == "bayes" else RandomSampler(seed)
+
+
+def _ask(study: "Study", space: SweepFile, seed: int) -> "tuple[Trial, dict[str, Any]]":
+    """A new trial and the values of its options; they depend on the seed and the trials before it alone."""
+    trial = study.ask()
+    study.sampler = _sampler(space, seed + trial.number)
+    return trial, {name: space.suggest(trial, name) for name in space.parameters}
+
+
+def _take_up_interrupted(study: "Study", log_dir: str) -> None:
+    """Put trials whose process is gone back in line: they go on in their own runs."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        run = trial.user_attrs.get("run")
+        begun = trial.datetime_start or datetime.now()
+        if run is None and datetime.now() - begun < _BEGINNING:
+            continue
+        if run is not None:
+            lock = _lock(Path(log_dir) / study.study_name / run)
+            if lock is None:
+                continue
+            os.close(lock)
+        study.tell(trial.number, state=TrialState.FAIL)
+        if run is not None:
+            study.enqueue_trial(trial.params, user_attrs={"run": run})
+
+
+def _lock(folder: Path) -> int | None:
+    """A handle that says that a run is being worked on, until the last process that has it ends; None if one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep searches that start together from putting the same trials in line."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _are_waiting(study: "Study") -> bool:
+    from optuna.trial import TrialState
+
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def _finished(study: "Study") -> int:
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def _run(trial: "Trial", values: dict[str, Any], space: SweepFile, study: "Study", log_dir: str) -> str | None:
+    """Run a trial in a process of its own; returns the last line of its error if it failed."""
+    from optuna.trial import TrialState
+
+    run = trial.user_attrs.get("run", f"trial-{trial.number:04d}")
+    line = space.command_line(values)
+    line += [f"--log_dir={log_dir}", f"--experiment={study.study_name}", f"--run_id={run}", "--ckpt_path=last"]
+    folder = Path(log_dir) / study.study_name / run
+    lock = _lock(folder)
+    assert lock is not None, "two searches run the same trial"
+    trial.set_user_attr("run", run)
+    print(f"{run}: {shlex.join(f'--{name}={value}' for name, value in values.items())}", flush=True)
+    began = time.monotonic()
+    with (folder / "output.txt").open("a") as output:
+        process = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, pass_fds=(lock,))
+        try:
+            pruned = _watch(process, trial, space, folder)
+        finally:  # also when the search itself is stopped: the run saves itself
+            _stop(process)
+            os.close(lock)
+    logged = _logged(folder, space.metric)
+    trial.set_user_attr("seconds", round(time.monotonic() - began, 1))
+    if pruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        print(f"{run}: stopped early at {space.metric} = {logged[-1]:.6g}", flush=True)
+    elif process.returncode == 0 and logged:
+        study.tell(trial, logged[-1])
+        print(f"{run}: {space.metric} = {logged[-1]:.6g}", flush=True)
+    else:
+        error = _last_line(folder / "output.txt") if process.returncode else f"{space.metric} was never logged"
+        trial.set_user_attr("error", error)
+        study.tell(trial, state=TrialState.FAIL)
+        print(f"{run}: failed: {error}", flush=True)
+        return error
+    return None
+
+
+def _watch(process: "subprocess.Popen[bytes]", trial: "Trial", space: SweepFile, folder: Path) -> bool:
+    """Wait for a trial and report what it logs; True if it is not worth going on."""
+    reported = 0
+    while True:
+        ended = process.poll() is not None
+        for value in (values := _logged(folder, space.metric))[reported:]:
+            reported += 1
+            trial.report(value, step=reported)
+            if trial.should_prune() and not ended:
+                return True
+        if ended:
+            return False
+        reported = len(values)
+        time.sleep(_POLL)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _logged(folder: Path, metric: str) -> list[float]:
+    """The finite values of a metric that a run has logged, in the order of its steps."""
+    by_step: dict[int, float] = {}
+    for path in folder.glob("csv/fit*/metrics.csv"):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                try:
+                    by_step[int(row["step"])] = float(row[metric])
+                except (KeyError, TypeError, ValueError):
+                    continue  # the row is another metric's, or being written
+    return [value for _, value in sorted(by_step.items()) if math.isfinite(value)]
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else "it said nothing"

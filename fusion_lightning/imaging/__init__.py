@@ -1,0 +1,1 @@
+"""Operations on images that every layer above shares: colour, kernels, filters, sizes, files, contact sheets."""

@@ -1,0 +1,207 @@
+"""Textbook fusion and restoration: nothing to train, and what every method has to beat."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusion_lightning.batch import AppliedDegradation, Controls, FusionBatch, FusionOutput, sources
+from fusion_lightning.errors import check_choice
+from fusion_lightning.imaging.filters import box_mean, guided_filter
+from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.luma import LumaFusion
+from fusion_lightning.operators import from_degradations
+from fusion_lightning.operators.blur import DEFAULT_RHO
+
+Denoiser = Literal["nlm", "bilateral"]
+
+_BLURS = ("blur", "motion_blur", "defocus")
+_SIGNAL = 0.1
+"""Standard deviation of detail in ordinary images, in [0, 1] units, for the Wiener filter's noise ratio."""
+
+
+class _Rule(LumaFusion):
+    """A rule for the luma of two images."""
+
+    rule: Callable[[Tensor, Tensor], Tensor]
+
+    def fuse_luma(self, a: Tensor, b: Tensor) -> Tensor:
+        """Fuse grey images (B, 1, H, W) in [0, 1]."""
+        return type(self).rule(a, b)
+
+    def configure_optimizers(self) -> Any:
+        """Nothing is learned."""
+        return None
+
+
+def laplacian_pyramid(a: Tensor, b: Tensor) -> Tensor:
+    """Fuse in Laplacian pyramids (Burt and Adelson 1983): the stronger detail, the mean of what is left at the top.
+
+    Levels are added until the shorter side is less than 8 pixels.
+    """
+    if min(a.shape[-2:]) < 8:
+        return (a + b) / 2
+    smaller = [_blur(image)[..., ::2, ::2] for image in (a, b)]
+    details = [image - _enlarge(small, image) for image, small in zip((a, b), smaller, strict=True)]
+    return _enlarge(laplacian_pyramid(*smaller), a) + _stronger(*details)
+
+
+def guided_filter_fusion(a: Tensor, b: Tensor) -> Tensor:
+    """Fuse base and detail by weights that follow the images' edges (Li, Kang and Hu 2013), with that paper's settings.
+
+    The base is a mean over 31 × 31 pixels. Where |∇²I|, smoothed (σ = 5), is larger, a source's weight is 1; both
+    weight maps are guided by their source: r = 45, ε = 0.3 for the base, r = 7, ε = 1e-6 for the detail.
+    """
+    images = torch.stack((a, b))
+    flat = images.flatten(0, 1)
+    saliency = _gaussian(_laplacian(flat).abs(), 5.0).view_as(images)
+    chosen = (saliency == saliency.amax(dim=0)).to(flat).flatten(0, 1)
+    base = box_mean(flat, 15)
+    fused = torch.zeros_like(a)
+    for layer, radius, epsilon in ((base, 45, 0.3), (flat - base, 7, 1e-6)):
+        weights = guided_filter(flat, chosen, radius, epsilon).clamp(min=0).view_as(images) + 1e-6
+        fused += (weights / weights.sum(dim=0) * layer.view_as(images)).sum(dim=0)
+    return fused
+
+
+def wavelet_maximum(a: Tensor, b: Tensor) -> Tensor:
+    """Fuse in wavelet space: the stronger detail, the mean of the approximations; biorthogonal 4.4, up to 4 levels."""
+    import pywt  # only needed here
+
+    levels = min(4, pywt.dwt_max_level(min(a.shape[-2:]), "bior4.4"))
+    decomposed = [pywt.wavedec2(x.float().cpu().numpy(), "bior4.4", "symmetric", levels, (-2, -1)) for x in (a, b)]
+    (top_a, *details_a), (top_b, *details_b) = decomposed
+    fused = [(top_a + top_b) / 2]
+    for bands in zip(details_a, details_b, strict=True):
+        fused.append(tuple(_stronger(*map(torch.from_numpy, band)).numpy() for band in zip(*bands, strict=True)))
+    image = torch.from_numpy(pywt.waverec2(fused, "bior4.4", "symmetric", (-2, -1)))
+    return image[..., : a.shape[-2], : a.shape[-1]].to(a)
+
+
+class Average(_Rule):
+    """The mean of the two sources."""
+
+    rule = staticmethod(lambda a, b: (a + b) / 2)
+
+
+class Maximum(_Rule):
+    """The brighter of the two sources at every pixel."""
+
+    rule = staticmethod(torch.maximum)
+
+
+class LaplacianPyramid(_Rule):
+    """The stronger detail at every scale of a Laplacian pyramid."""
+
+    rule = staticmethod(laplacian_pyramid)
+
+
+class GuidedFilter(_Rule):
+    """Base and detail, weighted by guided filters."""
+
+    rule = staticmethod(guided_filter_fusion)
+
+
+class WaveletMaximum(_Rule):
+    """The stronger detail in every band of a wavelet decomposition."""
+
+    rule = staticmethod(wavelet_maximum)
+
+
+class ClassicalRestorer(FusionMethod):
+    """Textbook filters, each chosen from what is recorded to have happened: a restorer that is told the degradation.
+
+    A source of lower resolution is enlarged (bicubic), no more. A blur is undone by its Wiener filter, whose ρ is the
+    ratio of the variances of noise and detail; noise alone is smoothed as strongly as it is. Other effects (haze, rain,
+    light) and sources of unknown history stay as they are.
+
+    Args:
+        denoiser: ``nlm``, non-local means on 8 bits, or ``bilateral``.
+        **options: Those of `FusionMethod`.
+
+    Raises:
+        UserError: If there is no such denoiser.
+    """
+
+    def __init__(self, denoiser: Denoiser = "nlm", **options: Any) -> None:
+        super().__init__(**options)
+        check_choice("denoiser", denoiser, Denoiser)
+        self.denoiser = denoiser
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """Restore both sources; there is no ``fused``.
+
+        Raises:
+            UserError: If controls are given: there are none.
+        """
+        self.check_no_controls(controls)
+        enlarged = sources(batch)
+        restored = []
+        for side, delivered, image in zip("ab", (batch["source_a"], batch["source_b"]), enlarged, strict=True):
+            if image.shape != delivered.shape:
+                # a filter would sharpen the pixels of the enlarged image, not the scene: worse than leaving it
+                restored.append(image)
+                continue
+            effects = [sample[side] for sample in batch["degradation"]]  # type: ignore[literal-required]
+            pairs = zip(image.split(1), effects, strict=True)
+            restored.append(torch.cat([self._restore(one, applied) for one, applied in pairs]))
+        return FusionOutput(restored_a=restored[0], restored_b=restored[1])
+
+    def configure_optimizers(self) -> Any:
+        """Nothing is learned."""
+        return None
+
+    def _restore(self, image: Tensor, effects: Sequence[AppliedDegradation]) -> Tensor:
+        noise = float(from_degradations(effects).sigma)
+        blurs = [effect for effect in effects if effect["name"] in _BLURS]
+        if blurs:
+            rho = max(DEFAULT_RHO, (noise / _SIGNAL) ** 2)
+            # the filter dims flat areas to 1 / (1 + ρ) of their light
+            return ((1 + rho) ** len(blurs) * from_degradations(blurs, rho=rho).A_dagger(image)).clamp(0, 1)
+        return self._denoise(image, noise) if noise > 0 else image
+
+    def _denoise(self, image: Tensor, noise: float) -> Tensor:
+        """Smooth an image (1, C, H, W) whose noise has this standard deviation."""
+        pixels = image[0].permute(1, 2, 0).float().cpu().numpy()
+        if self.denoiser == "nlm":
+            levels = np.ascontiguousarray(np.rint(pixels * 255).astype(np.uint8))
+            smooth = cv2.fastNlMeansDenoising(levels, None, h=255 * noise) / np.float32(255)
+        else:
+            smooth = np.asarray(cv2.bilateralFilter(np.ascontiguousarray(pixels), -1, 3 * noise, 2.0), np.float32)
+        return torch.from_numpy(smooth.reshape(pixels.shape)).permute(2, 0, 1)[None].to(image)
+
+
+def _stronger(a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(a.abs() >= b.abs(), a, b)
+
+
+def _blur(image: Tensor) -> Tensor:
+    """Burt and Adelson's [1 4 6 4 1] / 16, borders mirrored."""
+    taps = image.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    padded = F.pad(image, (2, 2, 2, 2), mode="reflect")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, 5)), taps.view(1, 1, 5, 1))
+
+
+def _enlarge(small: Tensor, like: Tensor) -> Tensor:
+    """Double an image to the size of another: zeros between its pixels, then four times the blur."""
+    spread = torch.zeros_like(like)
+    spread[..., ::2, ::2] = small
+    return 4 * _blur(spread)
+
+
+def _gaussian(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur over 11 × 11 pixels, borders repeated."""
+    taps = image.new_tensor([math.exp(-0.5 * (x / sigma) ** 2) for x in range(-5, 6)])
+    taps = taps / taps.sum()
+    padded = F.pad(image, (5, 5, 5, 5), mode="replicate")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
+def _laplacian(image: Tensor) -> Tensor:
+    kernel = image.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel[None, None])

@@ -1,0 +1,166 @@
+"""CLED-Fusion's restoration: the residual diffusion with its networks, on images in [0, 1]."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fusion_lightning.diffusion.residual import ResidualSchedule, diffuse
+from fusion_lightning.diffusion.sampling import Sampler, SamplingStep, draw_noise, sample
+from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import as_rgb
+from fusion_lightning.losses.functional import ResidualNorm, residual_loss
+from fusion_lightning.networks.residual_unet import ResidualUNet, UNetSize
+
+Objective = Literal["residual", "residual_and_noise"]
+Times = Literal["all", "sampled"]
+Modality = Literal["a", "b"]
+
+
+class Restorer(nn.Module):
+    """Estimates what a degradation added to an image.
+
+    Outside, images span [0, 1] and a residual I_res = I_in − I_0 spans [−1, 1]; inside, the diffusion works on
+    [−1, 1] as the paper does. Grey images are repeated to three channels and averaged back.
+
+    Args:
+        size: Size of the U-Net.
+        timesteps: T, the diffusion's times.
+        sampling_steps: S, how many of them are visited when restoring.
+        sampler: ``implicit`` (14), ``consistent`` (14 with the noise reduced as well) or ``stochastic`` (13).
+        start_noise: n of the start state (1 − δ̄_T) I_in + n ε; None is the paper's β̄_T.
+        objective: ``residual`` (15), or ``residual_and_noise`` (8)(9), which adds a second network.
+        shared_prior: Whether every degradation ends near the same distribution (the δ̄ term).
+        shared_network: One network for both modalities, or one each.
+        times: Train at ``all`` T times, as the paper does, or only at the S ``sampled`` ones, which a short training
+            cannot afford to miss.
+        loss: ``l1`` (15), or ``balanced``, which weighs faint degradations beside strong ones; see `residual_loss`.
+            With two networks the loss is L2, (8)(9).
+        noise_scale: Factor on every β̄_t, in (0, 1]: how strong the diffusion's noise ends.
+        branch_gain: How strong the networks' branches begin; see `ResidualUNet`.
+
+    Raises:
+        UserError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        size: UNetSize = "large",
+        timesteps: int = 1000,
+        sampling_steps: int = 3,
+        sampler: Sampler = "implicit",
+        start_noise: float | None = None,
+        objective: Objective = "residual",
+        shared_prior: bool = True,
+        shared_network: bool = True,
+        times: Times = "all",
+        loss: Literal["l1", "balanced"] = "l1",
+        noise_scale: float = 1.0,
+        branch_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if objective not in get_args(Objective):
+            raise UserError(f"`objective` must be one of {', '.join(get_args(Objective))}, but got {objective!r}")
+        if times not in get_args(Times):
+            raise UserError(f"`times` must be one of {', '.join(get_args(Times))}, but got {times!r}")
+        if loss not in ("l1", "balanced"):
+            raise UserError(f"`loss` must be one of l1, balanced, but got {loss!r}")
+        self.loss: ResidualNorm = loss
+        if start_noise is not None and start_noise < 0:
+            raise UserError(f"`start_noise` must be at least 0, but got {start_noise}")
+        self.schedule = ResidualSchedule(timesteps, shared_prior, noise_scale)
+        visited = self.schedule.sampling_times(sampling_steps)
+        self.training_times = torch.tensor(visited if times == "sampled" else range(timesteps))
+        self.sampling_steps = sampling_steps
+        self.sampler: Sampler = sampler
+        self.start_noise = start_noise
+        modalities = ("shared",) if shared_network else get_args(Modality)
+        self.residual_networks = nn.ModuleDict({name: ResidualUNet(size, branch_gain) for name in modalities})
+        self.noise_networks = (
+            nn.ModuleDict({name: ResidualUNet(size, branch_gain) for name in modalities})
+            if objective == "residual_and_noise"
+            else None
+        )
+
+    def predict_residual(self, modality: Modality, state: Tensor, degraded: Tensor, t: Tensor) -> Tensor:
+        """I_res^θ(I_t, I_in, t) on [−1, 1] images (B, 3, H, W)."""
+        network = self._of(self.residual_networks, modality)
+        return network(state, degraded, self.schedule.residual_time(t))
+
+    def predict_noise(self, modality: Modality, state: Tensor, degraded: Tensor, t: Tensor) -> Tensor:
+        """ε^θ(I_t, I_in, t) of the second network (9)."""
+        assert self.noise_networks is not None
+        return self._of(self.noise_networks, modality)(state, degraded, self.schedule.noise_time(t))
+
+    def losses(
+        self, modality: Modality, degraded: Tensor, clean: Tensor, generators: Sequence[torch.Generator]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The training loss at a random time per image, and the residual predicted there.
+
+        Args:
+            modality: Which of the two sources this is.
+            degraded: I_in, (B, 1 or 3, H, W) in [0, 1].
+            clean: I_0, of the same shape.
+            generators: Where each image's time and noise come from.
+
+        Returns:
+            ``residual``: the `loss` (15), or mean squared with two networks (8), and then ``noise`` (9) too; and the
+            residual (B, 1 or 3, H, W) in [−1, 1] with its gradient.
+        """
+        degraded_rgb, clean_rgb = _to_diffusion(degraded), _to_diffusion(clean)
+        drawn = torch.cat([torch.randint(len(self.training_times), (1,), generator=one) for one in generators])
+        t = self.training_times[drawn].to(degraded.device)
+        noise = draw_noise(degraded_rgb, generators)
+        state = diffuse(self.schedule, clean_rgb, degraded_rgb, noise, t)
+        residual = self.predict_residual(modality, state, degraded_rgb, t).float()
+        target = degraded_rgb - clean_rgb
+        if self.noise_networks is None:
+            losses = {"residual": residual_loss(residual, target, self.loss)}
+        else:
+            predicted = self.predict_noise(modality, state, degraded_rgb, t).float()
+            losses = {"residual": residual_loss(residual, target, "l2"), "noise": residual_loss(predicted, noise, "l2")}
+        return losses, _from_diffusion(residual, degraded)
+
+    def estimate(self, modality: Modality, degraded: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """The residual after S reverse steps: (B, 1 or 3, H, W) in [0, 1] to the same shape in about [−1, 1]."""
+        *_, last = self.trajectory(modality, degraded, generators)
+        return _from_diffusion(_to_diffusion(degraded) - last.restored, degraded)
+
+    def trajectory(
+        self, modality: Modality, degraded: Tensor, generators: Sequence[torch.Generator]
+    ) -> list[SamplingStep]:
+        """Every reverse step of restoring images (B, 1 or 3, H, W) in [0, 1]; the steps' tensors span [−1, 1]."""
+        two = self.noise_networks is not None
+        with ExitStack() as stack:
+            for group in (self.residual_networks, self.noise_networks):
+                if group is not None:
+                    stack.enter_context(self._of(group, modality).fixed_weights())
+            steps = sample(
+                self.schedule,
+                lambda state, image, t: self.predict_residual(modality, state, image, t),
+                _to_diffusion(degraded),
+                self.sampling_steps,
+                predict_noise=(lambda state, image, t: self.predict_noise(modality, state, image, t)) if two else None,
+                sampler=self.sampler,
+                start_noise=self.start_noise,
+                generator=generators,
+            )
+            return list(steps)
+
+    @staticmethod
+    def _of(networks: nn.ModuleDict, modality: Modality) -> ResidualUNet:
+        network = networks[modality if modality in networks else "shared"]
+        assert isinstance(network, ResidualUNet)
+        return network
+
+
+def _to_diffusion(image: Tensor) -> Tensor:
+    return as_rgb(image) * 2 - 1
+
+
+def _from_diffusion(residual: Tensor, like: Tensor) -> Tensor:
+    """A residual on [−1, 1] images as one on [0, 1] images, with as many channels as the source has."""
+    residual = residual / 2
+    return residual if like.shape[1] == 3 else residual.mean(dim=1, keepdim=True)

@@ -1,0 +1,127 @@
+"""Whatever a file holds is read, or named."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.io import read_image
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    small = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return cv2.resize(small, (48, 32), interpolation=cv2.INTER_LINEAR)
+
+
+def _encode(suffix: str, image: np.ndarray) -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
+def test_colour_is_read_as_rgb(tmp_path: Path, rgb: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(_encode(suffix, rgb[..., ::-1]))
+    np.testing.assert_array_equal(read_image(path, 3), rgb)
+    assert read_image(path, 1).shape == (32, 48, 1)
+
+
+def test_an_infrared_stored_as_three_equal_channels_is_that_channel(tmp_path: Path, rgb: np.ndarray) -> None:
+    grey = rgb[..., :1]
+    for suffix in (".png", ".bmp"):
+        path = tmp_path / f"infrared{suffix}"
+        path.write_bytes(_encode(suffix, np.repeat(grey, 3, axis=2)))
+        np.testing.assert_array_equal(read_image(path, 1), grey)
+
+
+def test_a_grey_visible_is_repeated(tmp_path: Path, rgb: np.ndarray) -> None:
+    path = tmp_path / "visible.png"
+    path.write_bytes(_encode(".png", rgb[..., 0]))
+    np.testing.assert_array_equal(read_image(path, 3), np.repeat(rgb[..., :1], 3, axis=2))
+
+
+def test_16_bit_keeps_its_full_range(tmp_path: Path) -> None:
+    deep = np.linspace(0, 65535, 32 * 48).round().reshape(32, 48).astype(np.uint16)
+    path = tmp_path / "deep.png"
+    path.write_bytes(_encode(".png", deep))
+    read = read_image(path, 1)[..., 0]
+    assert (read.min(), read.max()) == (0, 255)
+    np.testing.assert_array_equal(read, np.round(deep / 257).astype(np.uint8))
+
+
+def test_alpha_is_dropped(tmp_path: Path, rgb: np.ndarray) -> None:
+    path = tmp_path / "alpha.png"
+    alpha = np.full((*rgb.shape[:2], 1), 7, np.uint8)
+    path.write_bytes(_encode(".png", np.concatenate([rgb[..., ::-1], alpha], axis=2)))
+    np.testing.assert_array_equal(read_image(path, 3), rgb)
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    palette = np.array([[250, 10, 20], [0, 200, 100]], np.uint8)
+    index = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in index)
+    header = struct.pack(">IIBBBBB", 3, 2, 8, 3, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path = tmp_path / "palette.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks))
+    np.testing.assert_array_equal(read_image(path, 3), palette[index])
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path, rgb: np.ndarray) -> None:
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "print.jpg"
+    image.fromarray(rgb).convert("CMYK").save(path, quality=98)
+    assert np.abs(read_image(path, 3).astype(int) - rgb).mean() < 4
+
+
+def test_an_exif_rotation_is_carried_out(tmp_path: Path, rgb: np.ndarray) -> None:
+    plain = _encode(".jpg", rgb[..., ::-1])
+    # orientation 6: the camera was turned, show it a quarter turn clockwise
+    entry = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0MM\0\x2a" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
+    upright = tmp_path / "upright.jpg"
+    upright.write_bytes(plain)
+    for channels in (1, 3):
+        np.testing.assert_array_equal(read_image(path, channels), np.rot90(read_image(upright, channels), -1))
+
+
+@pytest.mark.parametrize("name", ["with space.png", "größe.png", "红外 01.png", "[brackets].png", "a'b.png"])
+def test_any_name_is_read(tmp_path: Path, rgb: np.ndarray, name: str) -> None:
+    (tmp_path / name).write_bytes(_encode(".png", rgb[..., ::-1]))
+    np.testing.assert_array_equal(read_image(tmp_path / name, 3), rgb)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("part", [0.3, 0.97])
+def test_a_cut_file_is_named(tmp_path: Path, rgb: np.ndarray, suffix: str, part: float) -> None:
+    content = _encode(suffix, rgb)
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(UserError, match=f"cut{suffix}"):
+        read_image(path, 3)
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(UserError, match=r"empty\.png` is empty"):
+        read_image(tmp_path / "empty.png", 1)
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(UserError, match=r"text\.png`: it is damaged or not an image"):
+        read_image(tmp_path / "text.png", 1)
+    with pytest.raises(UserError, match=r"missing\.png`: No such file"):
+        read_image(tmp_path / "missing.png", 1)
+    with pytest.raises(UserError, match=r"Cannot open the image"):
+        read_image(tmp_path, 1)
+    (tmp_path / "float.tif").write_bytes(_encode(".tif", np.ones((8, 8), np.float32)))
+    with pytest.raises(UserError, match=r"float\.tif` has float32 pixels"):
+        read_image(tmp_path / "float.tif", 1)
