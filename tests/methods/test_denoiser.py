@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from fusion_lightning.methods.restorer import generators_for
 
 from fusion_lightning.diffusion.denoising import NoiseLevel, add_noise, implied_noise
+from fusion_lightning.diffusion.sampling import generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods.denoiser import Denoiser
 
