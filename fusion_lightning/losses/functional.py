@@ -12,6 +12,9 @@ from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
 ResidualNorm = Literal["l1", "l2", "balanced"]
 GradientNorm = Literal["l1", "l2"]
 
+_SCALE_POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of multi-scale SSIM, from the finest scale."""
+
 _EPSILON = 1e-6
 """Added under the root of the gradient magnitude, whose slope is infinite at zero, and flat regions are common.
 It changes magnitudes by at most 1e-3, a sixteenth of the edge that one grey level in 255 makes."""
@@ -95,6 +98,32 @@ def structural_similarity(x: Tensor, y: Tensor) -> Tensor:
 
     Windows lie inside the image; the window is smaller on images that are.
     """
+    luminance, structure = _similarity(x, y)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def multi_scale_similarity(x: Tensor, y: Tensor) -> Tensor:
+    """Multi-scale SSIM of grey images (B, 1, H, W) in [0, 1], (B,): five scales, or as many as hold a window.
+
+    Contrast and structure at every scale and the luminance at the coarsest, each to its published power (Wang et al.,
+    2003); with fewer scales the powers are divided by their sum. 2 × 2 means between the scales.
+    """
+    count = 1
+    while count < len(_SCALE_POWERS) and min(x.shape[-2:]) >> count >= 11:
+        count += 1
+    result = x.new_ones(len(x))
+    for scale in range(count):
+        if scale:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        luminance, structure = _similarity(x, y)
+        value = (luminance * structure if scale == count - 1 else structure).mean(dim=(1, 2, 3))
+        # a negative similarity counts as none; the slope of a power at zero has no bound
+        result = result * value.clamp(min=1e-4) ** (_SCALE_POWERS[scale] / sum(_SCALE_POWERS[:count]))
+    return result
+
+
+def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM's two factors, of luminance and of contrast and structure, at every window inside the image."""
     c1, c2 = 0.01**2, 0.03**2
     reach = min(5, (min(x.shape[-2:]) - 1) // 2)
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype) / 1.5) ** 2)
@@ -107,4 +136,4 @@ def structural_similarity(x: Tensor, y: Tensor) -> Tensor:
     variances = square_x + square_y - mean_x * mean_x - mean_y * mean_y
     covariance = product - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
-    return (luminance * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))
+    return luminance, (2 * covariance + c2) / (variances + c2)

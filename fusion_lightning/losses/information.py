@@ -59,10 +59,16 @@ def preservation_losses(fused: Tensor, a: Tensor, b: Tensor, weights: Tensor) ->
     Returns:
         ``ssim``: mean Σ ω_i (1 − SSIM(I_f, I_i)); ``mse``: mean Σ ω_i MSE(I_f, I_i).
     """
-    fused, sources = fused.float(), (a.float(), b.float())
-    differences = torch.stack([1 - structural_similarity(fused, source) for source in sources])
-    errors = torch.stack([(fused - source).square().mean(dim=(1, 2, 3)) for source in sources])
-    return {"ssim": (weights * differences).sum(dim=0).mean(), "mse": (weights * errors).sum(dim=0).mean()}
+    sources = (a.float(), b.float())
+    differences = torch.stack([1 - structural_similarity(fused.float(), source) for source in sources])
+    errors = preservation_errors(fused, a, b, weights)
+    return {"ssim": (weights * differences).sum(dim=0).mean(), "mse": errors.mean()}
+
+
+def preservation_errors(fused: Tensor, a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+    """Σ ω_i MSE(I_f, I_i) of every image, (B,); arguments as of `preservation_losses`."""
+    errors = [(fused.float() - source.float()).square().mean(dim=(1, 2, 3)) for source in (a, b)]
+    return (weights * torch.stack(errors)).sum(dim=0)
 
 
 def _laplacian(features: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from fusion_lightning.methods.classical import (
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.drfusion import DRFusion
+from fusion_lightning.methods.gifnet import GIFNet
 from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.loading import build_method, check_weights, load_method, read_checkpoint
 from fusion_lightning.methods.restore_then_fuse import RestoreThenFuse
@@ -29,6 +30,7 @@ __all__ = [
     "DRFusion",
     "FusionMethod",
     "FusionOutput",
+    "GIFNet",
     "GuidedFilter",
     "LaplacianPyramid",
     "Maximum",

@@ -13,11 +13,13 @@ from fusion_lightning.losses.functional import (
     color_loss,
     gradient_loss,
     intensity_loss,
+    multi_scale_similarity,
     residual_loss,
     sobel_magnitude,
     structural_similarity,
     structure_loss,
 )
+from fusion_lightning.metrics.functional import ms_ssim
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
@@ -195,3 +197,17 @@ def test_the_joint_loss_is_least_at_what_it_asks_for() -> None:
 def test_a_joint_loss_that_makes_no_sense_is_refused(options: tuple[object, ...], words: str) -> None:
     with pytest.raises(UserError, match=words):
         JointCriterion(*options)  # type: ignore[arg-type]
+
+
+def test_multi_scale_similarity_is_the_metric() -> None:
+    x = torch.nn.functional.interpolate(torch.rand(2, 1, 23, 23), scale_factor=8, mode="bicubic").clamp(0, 1)
+    levels = [(255 * image).round() / 255 for image in (x, (x + 0.1 * torch.randn(x.shape)).clamp(0, 1))]
+    expected = ms_ssim(*levels, levels[1], reduction="mean", border="valid")
+    torch.testing.assert_close(multi_scale_similarity(*levels).double(), expected.double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(multi_scale_similarity(x, x), torch.ones(2))
+
+
+def test_multi_scale_similarity_of_one_scale_is_similarity() -> None:
+    x, y = torch.rand(2, 2, 1, 21, 30)
+    similar = 0.9 * x + 0.1 * y
+    torch.testing.assert_close(multi_scale_similarity(x, similar), structural_similarity(x, similar))
