@@ -21,8 +21,8 @@ from rich.table import Table
 
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.datamodules.dataset import FusionDataset
-from fusion_lightning.datamodules.pairs import PairedFolders, find_pairs
-from fusion_lightning.datamodules.sampler import Draw
+from fusion_lightning.datamodules.pairs import FolderPairs, find_pairs
+from fusion_lightning.datamodules.sampler import SampleKey
 from fusion_lightning.datamodules.synthetic.phantoms import render_slice
 from fusion_lightning.datamodules.synthetic.scenes import render_scene
 from fusion_lightning.imaging.io import read_image
@@ -40,7 +40,7 @@ def write_pairs(root: Path, count: int) -> None:
             cv2.imwrite(str(root / folder / f"{index:05d}.png"), np.ascontiguousarray(image[80:560]))
 
 
-def albumentations_pipeline(pairs: PairedFolders) -> Callable[[int], object]:
+def albumentations_pipeline(pairs: FolderPairs) -> Callable[[int], object]:
     """Decode with OpenCV, crop and flip both alike, then one of the nearest effects on each source, then tensors."""
     import albumentations as A
     from albumentations.pytorch import ToTensorV2
@@ -104,23 +104,23 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         write_pairs(Path(folder), arguments.pairs)
-        pairs = PairedFolders(find_pairs(folder, FOLDERS)[None], "b")
+        pairs = FolderPairs(find_pairs(folder, FOLDERS)[None], "b")
         memory = [pairs[index] for index in range(arguments.pairs)]
         data = FusionData(folder, {"a": "ir", "b": "vi"})
 
         measure("decode infrared", lambda index: read_image(pairs.pairs[index].files["a"], 1))
         measure("decode visible", lambda index: read_image(pairs.pairs[index].files["b"], 3))
         crop = FusionDataset(memory, training=True, crop_size=256, flip=True)
-        measure("crop, flip, tensors", lambda index: crop[Draw(0, index)])
+        measure("crop, flip, tensors", lambda index: crop[SampleKey(0, index)])
         for scenario in data.scenarios:
             degraded = FusionDataset(memory, [scenario], training=True, crop_size=256, flip=True)
-            measure(f"  and {scenario.name}", lambda index, degraded=degraded: degraded[Draw(0, index)])
+            measure(f"  and {scenario.name}", lambda index, degraded=degraded: degraded[SampleKey(0, index)])
         table.add_section()
         reference = measure("albumentations, whole", albumentations_pipeline(pairs))
         whole = FusionDataset(pairs, data.scenarios, training=True, crop_size=256, flip=True)
-        measure("whole pipeline", lambda index: whole[Draw(0, index)], reference)
+        measure("whole pipeline", lambda index: whole[SampleKey(0, index)], reference)
         cached = FusionDataset(memory, data.scenarios, training=True, crop_size=256, flip=True)
-        measure("whole pipeline, cache: true", lambda index: cached[Draw(0, index)], reference)
+        measure("whole pipeline, cache: true", lambda index: cached[SampleKey(0, index)], reference)
     table.add_section()
     measure("draw a street scene, 256×256", render_scene)
     measure("draw a head slice, 256×256", render_slice)

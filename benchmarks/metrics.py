@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from fusion_lightning.metrics import CLED, METRICS, FusionMetric, to_levels
+from fusion_lightning.metrics import CLED, METRICS, FusionMetric, to_grey_levels
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.reference import cled_metrics
@@ -99,9 +99,9 @@ def main() -> None:
         scores = [metric() for metric in metrics]
 
         def together(scores: list[FusionMetric] = scores) -> None:
-            levels = to_levels(*one)
+            levels = to_grey_levels(*one)
             for score in scores:
-                score.on_levels(levels)
+                score.score_grey(levels)
 
         shared = seconds(together, options.repeats) * 1e3
         ratio = f"; {plain / shared:.1f} times faster than plain ({plain:.0f} ms)" if group == "the five" else ""

@@ -11,7 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from fusion_lightning.errors import UserError, plain_reason
 
 
-class AtomicCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place, onto the disk, and only then moves it there.
 
     Lightning's own writer collects the file in the system's temporary folder: from another file system, moving it is

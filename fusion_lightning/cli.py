@@ -16,20 +16,20 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
 from fusion_lightning.callbacks import (
-    Interruption,
-    NumericalFaults,
+    ConfigRecord,
+    NonFiniteGuard,
     PredictionWriter,
     Previews,
-    RunRecord,
     ScoreTable,
+    SignalCheckpoint,
 )
-from fusion_lightning.checkpoints import AtomicCheckpoints
-from fusion_lightning.configuration import explain, resolve_config_names
+from fusion_lightning.checkpoints import AtomicCheckpointIO
+from fusion_lightning.configuration import one_sentence, resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
+from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, finish_record, make_loggers
 from fusion_lightning.methods import FusionMethod, check_weights, read_checkpoint
-from fusion_lightning.options import OneSentenceParser
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 
 
@@ -70,7 +70,7 @@ class FusionCLI(LightningCLI):
             auto_configure_optimizers=False,
             # hyper-parameters are saved as the plain values a constructor got, which `weights_only` can read
             load_from_checkpoint_support=False,
-            save_config_callback=RunRecord,
+            save_config_callback=ConfigRecord,
             args=args,
         )
 
@@ -97,7 +97,7 @@ class FusionCLI(LightningCLI):
         parser.set_defaults({"checkpoint.filename": "last", "checkpoint.enable_version_counter": False})
         parser.set_defaults({"best.filename": "best", "best.enable_version_counter": False})
         parser.add_lightning_class_args(Previews, "previews")
-        parser.add_lightning_class_args(NumericalFaults, "faults")
+        parser.add_lightning_class_args(NonFiniteGuard, "faults")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without LightningCLI's warning about ``sys.argv``: our arguments are always explicit."""
@@ -156,7 +156,7 @@ class FusionCLI(LightningCLI):
         except UserError:
             raise
         except (TypeError, ValueError, MisconfigurationException) as error:
-            raise UserError(f"the configuration cannot be used: {explain(str(error))}") from error
+            raise UserError(f"the configuration cannot be used: {one_sentence(str(error))}") from error
 
     def _set_seed(self) -> None:
         try:
@@ -201,9 +201,9 @@ class FusionCLI(LightningCLI):
             PredictionWriter(str(self.run.predictions)),
         ]
         if not config.get("fast_dev_run"):  # which saves nothing
-            kept.append(Interruption(str(self.run.checkpoints)))
+            kept.append(SignalCheckpoint(str(self.run.checkpoints)))
         self.trainer_defaults["callbacks"] = kept
-        config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpoints()]
+        config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:

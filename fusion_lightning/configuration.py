@@ -68,11 +68,11 @@ _NOISE = re.compile(
 )
 
 
-def explain(message: str) -> str:
+def one_sentence(message: str) -> str:
     r"""Turn the parser's report, a tree of attempts, into one sentence.
 
     Example:
-        >>> explain('Parser key "data":\n  Does not validate against any of the Union subtypes\n  Errors:\n'
+        >>> one_sentence('Parser key "data":\n  Does not validate against any of the Union subtypes\n  Errors:\n'
         ...         "    - Problem with given class_path 'a.FusionData':\n        Option 'crop' is not accepted")
         "data: FusionData: there is no option 'crop'"
     """

@@ -46,7 +46,7 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
 
     run(
         "1 · learn to restore",
-        f"fit --config cled_stage1.yaml {common} --config one_step.yaml --model.branch_gain 0.1 "
+        f"fit --config cled_stage1.yaml {common} --config one_step.yaml --model.branch_init 0.1 "
         f"--experiment demo_stage1 --run_id {run_id}",
     )
     run(

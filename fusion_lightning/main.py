@@ -21,7 +21,7 @@ TRAINER_COMMANDS = {
     "test": "score a checkpoint on the test pairs and write the score table",
     "predict": "fuse the test pairs with a checkpoint and write the images",
 }
-OTHER_COMMANDS = {
+FUNCTION_COMMANDS = {
     "fuse": "fuse your own images with a checkpoint",
     "evaluate": "score folders of fused images, whatever made them",
     "benchmark": "compare methods, scenario by scenario, in tables and pictures",
@@ -57,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     command = args[0]
-    if command not in TRAINER_COMMANDS | OTHER_COMMANDS:
+    if command not in TRAINER_COMMANDS | FUNCTION_COMMANDS:
         return _refuse(f"there is no command {command!r}{_suggestion(command)}: see `--help`", code=2)
     try:
         _runner(command)(args)
@@ -81,7 +81,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _runner(command: str) -> Callable[[Sequence[str]], object]:
-    module, name = ("cli", "run_trainer_command") if command in TRAINER_COMMANDS else ("options", "run_other_command")
+    module, name = (
+        ("cli", "run_trainer_command") if command in TRAINER_COMMANDS else ("functions_cli", "run_function_command")
+    )
     runner: Callable[[Sequence[str]], object] = getattr(importlib.import_module(f"fusion_lightning.{module}"), name)
     return runner
 
@@ -98,7 +100,7 @@ commands that run a method:
 {listing(TRAINER_COMMANDS)}
 
 other commands:
-{listing(OTHER_COMMANDS)}
+{listing(FUNCTION_COMMANDS)}
 
 `COMMAND --help` lists a command's arguments. A config given by bare name is looked up in the working
 directory, then among the shipped ones. Example:
@@ -106,7 +108,7 @@ directory, then among the shipped ones. Example:
 
 
 def _suggestion(command: str) -> str:
-    close = difflib.get_close_matches(command, [*TRAINER_COMMANDS, *OTHER_COMMANDS], n=1)
+    close = difflib.get_close_matches(command, [*TRAINER_COMMANDS, *FUNCTION_COMMANDS], n=1)
     return f", did you mean {close[0]!r}" if close else ""
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fusion_lightning.batch import FusionBatch, FusionOutput, clean, sources
 from fusion_lightning.imaging.resize import same_size
-from fusion_lightning.metrics import FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics, to_levels
+from fusion_lightning.metrics import FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics, to_grey_levels
 from fusion_lightning.metrics.functional import psnr_to, ssim_to
 
 
@@ -72,9 +72,9 @@ def score_images(
     ]
     if "fused" in output:
         references = clean(batch) if score_against == "clean" else sources(batch)
-        levels = to_levels(output["fused"], *references)
+        levels = to_grey_levels(output["fused"], *references)
         for key, metric in metrics.items():
-            for row, value in zip(rows, metric.on_levels(levels).tolist(), strict=True):
+            for row, value in zip(rows, metric.score_grey(levels).tolist(), strict=True):
                 row["scores"][key] = value
     for side, restored, source, target in (
         ("a", output.get("restored_a"), batch["source_a"], batch["clean_a"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion_lightning.checkpoints import AtomicCheckpoints
+from fusion_lightning.checkpoints import AtomicCheckpointIO
 from fusion_lightning.errors import UserError
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 
@@ -21,7 +21,7 @@ AFTER = {"weights": torch.rand(100_000)}
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "run" / "last.ckpt"
-    AtomicCheckpoints().save_checkpoint(BEFORE, path)
+    AtomicCheckpointIO().save_checkpoint(BEFORE, path)
     return path
 
 
@@ -39,7 +39,7 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_checkpoint_replaces_the_one_before(checkpoint: Path) -> None:
-    AtomicCheckpoints().save_checkpoint(AFTER, checkpoint)
+    AtomicCheckpointIO().save_checkpoint(AFTER, checkpoint)
     assert torch.equal(_load(checkpoint)["weights"], AFTER["weights"])
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
 
@@ -53,7 +53,7 @@ def _die_half_way(path: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half
-    AtomicCheckpoints().save_checkpoint(AFTER, path)
+    AtomicCheckpointIO().save_checkpoint(AFTER, path)
 
 
 def test_a_kill_while_writing_leaves_the_one_before(checkpoint: Path) -> None:
@@ -63,14 +63,14 @@ def test_a_kill_while_writing_leaves_the_one_before(checkpoint: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     assert torch.equal(_load(checkpoint)["weights"], BEFORE["weights"])
     assert newest_checkpoint(checkpoint.parent) == checkpoint
-    AtomicCheckpoints().save_checkpoint(AFTER, checkpoint)
+    AtomicCheckpointIO().save_checkpoint(AFTER, checkpoint)
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
 
 
 @pytest.mark.usefixtures("no_large_files")
 def test_what_does_not_fit_on_the_disk_is_said_and_leaves_the_one_before(checkpoint: Path) -> None:
     with pytest.raises(UserError, match=r"last\.ckpt cannot be written: .*; the one before it is whole") as refusal:
-        AtomicCheckpoints().save_checkpoint(AFTER, checkpoint)
+        AtomicCheckpointIO().save_checkpoint(AFTER, checkpoint)
     assert "\n" not in str(refusal.value)
     assert torch.equal(_load(checkpoint)["weights"], BEFORE["weights"])
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a part of its path is a file"):
         RunFolder(str(tmp_path / "file"), "experiment", "run").make()
     with pytest.raises(UserError, match="cannot be written"):
-        AtomicCheckpoints().save_checkpoint(BEFORE, tmp_path / "file" / "last.ckpt")
+        AtomicCheckpointIO().save_checkpoint(BEFORE, tmp_path / "file" / "last.ckpt")
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "", ".hidden"])

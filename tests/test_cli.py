@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from fusion_lightning.callbacks import Previews
-from fusion_lightning.configuration import explain, resolve_config_names
+from fusion_lightning.configuration import one_sentence, resolve_config_names
 from fusion_lightning.imaging.io import write_image
-from fusion_lightning.main import OTHER_COMMANDS, TRAINER_COMMANDS, main
+from fusion_lightning.main import FUNCTION_COMMANDS, TRAINER_COMMANDS, main
 
 from .test_configs import TINY, stage1  # noqa: F401 (a fixture)
 
@@ -107,10 +107,10 @@ def test_a_mistake_gives_one_sentence(
 def test_help_lists_every_command_without_importing_anything_heavy() -> None:
     script = "import sys; from fusion_lightning.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert all(f"  {command}" in shown for command in TRAINER_COMMANDS | OTHER_COMMANDS)
+    assert all(f"  {command}" in shown for command in TRAINER_COMMANDS | FUNCTION_COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["fit", *OTHER_COMMANDS])
+@pytest.mark.parametrize("command", ["fit", *FUNCTION_COMMANDS])
 def test_every_command_explains_its_arguments(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert "--" in capsys.readouterr().out
@@ -128,7 +128,7 @@ def test_the_parsers_report_becomes_one_sentence() -> None:
         'Parser key "data":\n  Does not validate against any of the Union subtypes\n  Errors:\n'
         "    - Problem with given class_path 'a.FusionData':\n        Option 'crop' is not accepted"
     )
-    assert explain(report) == "data: FusionData: there is no option 'crop'"
+    assert one_sentence(report) == "data: FusionData: there is no option 'crop'"
 
 
 def _fit(folder: Path, run_id: str, steps: int, every: int, *more: str) -> Path:

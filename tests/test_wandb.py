@@ -18,7 +18,7 @@ import wandb
 import yaml
 
 from fusion_lightning import loggers
-from fusion_lightning.callbacks import Interruption
+from fusion_lightning.callbacks import SignalCheckpoint
 from fusion_lightning.main import main
 
 from . import wandb_files
@@ -139,15 +139,15 @@ def test_no_outage_stops_a_run(
     outage: str, logged_in: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loggers, "_PATIENCE", 20)
-    original = Interruption.on_train_batch_end
+    original = SignalCheckpoint.on_train_batch_end
 
-    def fail(self: Interruption, trainer: Any, *arguments: Any) -> None:
+    def fail(self: SignalCheckpoint, trainer: Any, *arguments: Any) -> None:
         original(self, trainer, *arguments)
         if trainer.global_step == 2 and outage == "in the middle":
             assert "UpsertBucket" in logged_in.received
             logged_in.die()
 
-    monkeypatch.setattr(Interruption, "on_train_batch_end", fail)
+    monkeypatch.setattr(SignalCheckpoint, "on_train_batch_end", fail)
     if outage == "at the start":
         logged_in.die()
     assert main(["fit", *RUN, "--trainer.max_steps=4", f"--log_dir={tmp_path}"]) == 0
@@ -165,17 +165,17 @@ def test_no_outage_stops_a_run(
 def test_training_outlives_wandbs_own_process(tmp_path: Path) -> None:
     script = f"""
 import os, subprocess, sys
-from fusion_lightning.callbacks import Interruption
+from fusion_lightning.callbacks import SignalCheckpoint
 from fusion_lightning.main import main
 
-original = Interruption.on_train_batch_end
+original = SignalCheckpoint.on_train_batch_end
 
 def kill(self, trainer, *arguments):
     original(self, trainer, *arguments)
     if trainer.global_step == 2:
         subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "wandb-core"], check=True)
 
-Interruption.on_train_batch_end = kill
+SignalCheckpoint.on_train_batch_end = kill
 sys.exit(main(["fit", *{RUN}, "--trainer.max_steps=4", "--log_dir={tmp_path}"]))
 """
     done = subprocess.run(

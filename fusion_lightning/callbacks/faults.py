@@ -20,7 +20,7 @@ _PATIENCE = 10
 """Skipping as many steps in a row does not help."""
 
 
-class NumericalFaults(Callback):
+class NonFiniteGuard(Callback):
     """Notices a loss or a gradient that is NaN or infinite before the weights are changed by it.
 
     The step, the images and, if it can be told, what in them is no number are named. ``<folder>/step<N>/`` receives the

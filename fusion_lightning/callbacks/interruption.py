@@ -19,7 +19,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 """Ctrl-C; `kill`, a batch system's pre-emption; and the warnings before a time limit that users can ask it for."""
 
 
-class Interruption(Checkpoint):
+class SignalCheckpoint(Checkpoint):
     """Saves a run when it is asked to stop (SIGINT, SIGTERM, SIGUSR1, SIGUSR2), before validations, and at its end.
 
     The request is heeded when the step at hand is finished, on all processes at the same step. What is saved is

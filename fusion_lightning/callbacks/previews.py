@@ -21,7 +21,7 @@ class Previews(Callback):
     """Draws the first validation or test pairs as a contact sheet: sources, restored sources and the fusion.
 
     Sheets go to ``<folder>/val-previews-step<N>.png`` (``test-previews.png``) and to W&B as ``val/previews``;
-    methods that can explain themselves add a sheet of their own (`explain`), ``val/trajectory``.
+    methods that can explain themselves add a sheet of their own (`trajectory_sheet`), ``val/trajectory``.
 
     Args:
         count: How many pairs are drawn; 0 draws none.
@@ -86,9 +86,11 @@ class Previews(Callback):
     def _draw(self, stage: str, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._rows and trainer.is_global_zero and not trainer.sanity_checking:
             self._publish(f"{stage}/previews", contact_sheet(self._rows, self._labels, self.width), trainer)
-            steps = pl_module.explain(self._first) if isinstance(pl_module, FusionMethod) and self._first else None
-            if steps is not None:
-                rows, labels = steps
+            sheet = None
+            if isinstance(pl_module, FusionMethod) and self._first is not None:
+                sheet = pl_module.trajectory_sheet(self._first)
+            if sheet is not None:
+                rows, labels = sheet
                 self._publish(f"{stage}/trajectory", contact_sheet(rows, labels, self.width), trainer)
         self._rows, self._first = [], None
 

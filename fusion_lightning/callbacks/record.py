@@ -16,7 +16,7 @@ import fusion_lightning
 from fusion_lightning.files import unused_name, write_atomic
 
 
-class RunRecord(SaveConfigCallback):
+class ConfigRecord(SaveConfigCallback):
     """Writes ``config.yaml`` into the run's folder and hands the same to the loggers: the only place that does.
 
     A run that is resumed or scored keeps its first ``config.yaml``; the later ones are ``config-2.yaml`` and so on.

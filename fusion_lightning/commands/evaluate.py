@@ -17,7 +17,7 @@ from fusion_lightning.commands.tables import Format, print_table
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.io import read_image
-from fusion_lightning.metrics import METRICS, to_levels
+from fusion_lightning.metrics import METRICS, to_grey_levels
 
 Files = dict[str, Path]
 """What a folder was given as (``--source-a``, ``--fused DIR``) -> the image in it."""
@@ -158,10 +158,10 @@ def _score(pairs: dict[str, Files], methods: Sequence[str], metrics: Sequence[st
     steps = [(row, stem, method) for row, stem in enumerate(pairs) for method in methods]
     for row, stem, method in track(steps, "scoring", console=_PROGRESS, transient=True):
         files = pairs[stem]
-        levels = to_levels(*(_read(files[place]) for place in (f"--fused {method}", "--source-a", "--source-b")))
+        levels = to_grey_levels(*(_read(files[place]) for place in (f"--fused {method}", "--source-a", "--source-b")))
         for name, metric in definitions.items():
             try:
-                scores[method][name][row] = metric.on_levels(levels).item()
+                scores[method][name][row] = metric.score_grey(levels).item()
             except UserError as error:
                 raise UserError(f"{stem}: {error}") from error
     return scores

@@ -75,9 +75,9 @@ def fuse(
     if taken and not overwrite:
         raise UserError(f"{taken[0]} is already there: choose another --output, or add --overwrite")
     method = load_method(checkpoint).eval().to(find_device(device)).to(memory_format=torch.channels_last)
-    if (degradation["a"] or degradation["b"]) and not method.knows_degradation:
+    if (degradation["a"] or degradation["b"]) and not method.uses_degradation:
         raise UserError(f"{type(method).__name__} makes no use of --degradation-a, --degradation-b and --noise")
-    if trajectory and type(method).explain is FusionMethod.explain:
+    if trajectory and type(method).trajectory_sheet is FusionMethod.trajectory_sheet:
         raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
     for name, files in track(pairs.items(), description="fusing"):
         batch = _read_pair(name, files, degradation)
@@ -87,7 +87,7 @@ def fuse(
         for part in _RESTORED:
             if part in result and (restored or "fused" not in result):
                 write_image(folder / part / f"{name}.png", result[part])
-        if trajectory and (steps := method.explain(to_device(batch, method.device))) is not None:
+        if trajectory and (steps := method.trajectory_sheet(to_device(batch, method.device))) is not None:
             rows, labels = steps
             write_image(folder / "trajectory" / f"{name}.png", contact_sheet(rows, labels, 256))
     print(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} fused into {folder}")

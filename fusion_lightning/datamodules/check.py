@@ -4,12 +4,12 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from fusion_lightning.datamodules.dataset import Pairs
+from fusion_lightning.datamodules.dataset import PairSource
 from fusion_lightning.datamodules.pairs import Pair
 from fusion_lightning.errors import UserError
 
 
-def check_pairs(pairs: Pairs, title: str = "Checking images") -> None:
+def check_pairs(pairs: PairSource, title: str = "Checking images") -> None:
     """Read every pair, with a progress bar.
 
     Raises:
@@ -18,7 +18,7 @@ def check_pairs(pairs: Pairs, title: str = "Checking images") -> None:
     _read_all(pairs, title, keep=False)
 
 
-def cache_pairs(pairs: Pairs, title: str = "Reading images") -> Sequence[Pair]:
+def cache_pairs(pairs: PairSource, title: str = "Reading images") -> Sequence[Pair]:
     """Read every pair into memory, with a progress bar; four bytes per pixel and pair of a grey and a colour image.
 
     Worker processes that are forked share this memory.
@@ -29,7 +29,7 @@ def cache_pairs(pairs: Pairs, title: str = "Reading images") -> Sequence[Pair]:
     return _read_all(pairs, title, keep=True)
 
 
-def _read_all(pairs: Pairs, title: str, keep: bool) -> list[Pair]:
+def _read_all(pairs: PairSource, title: str, keep: bool) -> list[Pair]:
     from rich.progress import track
 
     problems: list[str] = []

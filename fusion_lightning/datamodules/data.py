@@ -12,9 +12,9 @@ from lightning.pytorch import LightningDataModule
 
 from fusion_lightning.batch import FusionBatch, FusionSample, collate
 from fusion_lightning.datamodules.check import cache_pairs, check_pairs
-from fusion_lightning.datamodules.dataset import FusionDataset, Pairs
-from fusion_lightning.datamodules.pairs import SPLITS, Folders, PairedFolders, find_pairs
-from fusion_lightning.datamodules.sampler import EvaluationSampler, PairLoader, TrainSampler
+from fusion_lightning.datamodules.dataset import FusionDataset, PairSource
+from fusion_lightning.datamodules.pairs import SPLITS, FolderPairs, Folders, find_pairs
+from fusion_lightning.datamodules.sampler import EvaluationSampler, ResumableLoader, TrainSampler
 from fusion_lightning.datamodules.split import Found, SplitRule, Splits, make_splits, read_splits, write_splits
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
 from fusion_lightning.degradations import Scenario, degrade, scenario
@@ -151,19 +151,19 @@ class FusionData(LightningDataModule):
         if self.check and not self._checked:
             self._checked = True
             every = {pair.files["a"]: pair for pairs in splits.values() for pair in pairs}
-            check_pairs(PairedFolders(list(every.values()), self.color))
+            check_pairs(FolderPairs(list(every.values()), self.color))
 
     def setup(self, stage: str | None = None) -> None:
         """Find the pairs that a stage needs, all of them if it is None."""
         for split in SPLITS if stage is None else _NEEDS[stage]:
             if split in self._datasets:
                 continue
-            pairs: Pairs
+            pairs: PairSource
             if self.root is None:
                 length = self.length if split == "train" else -(-self.length // 8)
                 pairs = SyntheticPairs(self.scenes, split, length, self.scene_size, self.seed)
             else:
-                pairs = PairedFolders(self._split_files()[split], self.color)
+                pairs = FolderPairs(self._split_files()[split], self.color)
             if self.cache:
                 pairs = cache_pairs(pairs, f"Reading {split} images")
             training: dict[str, Any] = (
@@ -173,7 +173,7 @@ class FusionData(LightningDataModule):
             )
             self._datasets[split] = FusionDataset(pairs, self.scenarios, self.seed, **training)
 
-    def train_dataloader(self) -> PairLoader:
+    def train_dataloader(self) -> ResumableLoader:
         """Crops, in an order drawn anew every epoch."""
         dataset = self._datasets["train"]
         if not len(dataset):
@@ -183,15 +183,15 @@ class FusionData(LightningDataModule):
         )
         return self._loader(dataset, sampler.batch_size, sampler)
 
-    def val_dataloader(self) -> PairLoader:
+    def val_dataloader(self) -> ResumableLoader:
         """Whole images of the val split."""
         return self._evaluation_loader("val")
 
-    def test_dataloader(self) -> PairLoader:
+    def test_dataloader(self) -> ResumableLoader:
         """Whole images of the test split."""
         return self._evaluation_loader("test")
 
-    def predict_dataloader(self) -> PairLoader:
+    def predict_dataloader(self) -> ResumableLoader:
         """The same samples as in test."""
         return self._evaluation_loader("test")
 
@@ -207,7 +207,7 @@ class FusionData(LightningDataModule):
                 self._files = make_splits(self._find(), self.split, self.held_out)
         return self._files
 
-    def _evaluation_loader(self, split: str) -> PairLoader:
+    def _evaluation_loader(self, split: str) -> ResumableLoader:
         one_size = self.root is None and all(_keeps_size(scenario) for scenario in self.scenarios)
         sampler = EvaluationSampler(len(self._datasets[split]), *self._process())
         return self._loader(self._datasets[split], self.batch_size if one_size else 1, sampler)
@@ -216,8 +216,10 @@ class FusionData(LightningDataModule):
         """The number of this process, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, dataset: FusionDataset, batch_size: int, sampler: TrainSampler | EvaluationSampler) -> PairLoader:
-        return PairLoader(
+    def _loader(
+        self, dataset: FusionDataset, batch_size: int, sampler: TrainSampler | EvaluationSampler
+    ) -> ResumableLoader:
+        return ResumableLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from fusion_lightning.batch import AppliedDegradation, FusionSample, SampleDegradation
 from fusion_lightning.datamodules.pairs import Pair
-from fusion_lightning.datamodules.sampler import Draw
+from fusion_lightning.datamodules.sampler import SampleKey
 from fusion_lightning.degradations import Scenario, degrade
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.convert import to_tensor
@@ -19,7 +19,7 @@ _EVALUATION, _TRAINING = 0, 1
 _LAYOUT, _SOURCES = 0, 1
 
 
-class Pairs(Protocol):
+class PairSource(Protocol):
     """Pairs by number: read from files or drawn."""
 
     def __len__(self) -> int: ...
@@ -52,7 +52,7 @@ class FusionDataset(Dataset[FusionSample]):
 
     def __init__(
         self,
-        pairs: Pairs,
+        pairs: PairSource,
         scenarios: Sequence[Scenario] = (),
         seed: int = 0,
         training: bool = False,
@@ -71,12 +71,12 @@ class FusionDataset(Dataset[FusionSample]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: Draw | int) -> FusionSample:
-        """Make the sample of a draw; a plain index in training means the first epoch."""
-        draw = key if isinstance(key, Draw) else Draw(0, key)
-        stream = (_TRAINING, draw.epoch, draw.index) if self.training else (_EVALUATION, draw.index)
+    def __getitem__(self, key: SampleKey | int) -> FusionSample:
+        """Make the sample of a key; a plain index in training means the first epoch."""
+        key = key if isinstance(key, SampleKey) else SampleKey(0, key)
+        stream = (_TRAINING, key.epoch, key.index) if self.training else (_EVALUATION, key.index)
         layout = self._generator(*stream, _LAYOUT)
-        pair = self.pairs[draw.index]
+        pair = self.pairs[key.index]
         images = {"a": pair.a, "b": pair.b}
         if pair.clean_a is not None:
             images["clean_a"] = pair.clean_a
@@ -91,8 +91,8 @@ class FusionDataset(Dataset[FusionSample]):
         name = pair.scenario
         if self.scenarios and len(images) == len(_SIDES):
             names = list(self.scenarios)
-            turn = int(layout.integers(len(names))) if self.training else draw.index % len(names)
-            name = draw.scenario or names[turn]
+            turn = int(layout.integers(len(names))) if self.training else key.index % len(names)
+            name = key.scenario or names[turn]
             scenario = self.scenarios[name]
             for number, (side, degradation) in enumerate(zip(_SIDES, (scenario.a, scenario.b), strict=True), _SOURCES):
                 sources[side], applied[side] = degrade(sources[side], degradation, self._generator(*stream, number))

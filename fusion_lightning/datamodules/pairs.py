@@ -51,7 +51,7 @@ class PairFiles(NamedTuple):
     """What stood for the ``*`` of a folder, which names the degradation in sets such as EMS."""
 
 
-class PairedFolders:
+class FolderPairs:
     """Pairs read from files, in the order of their names.
 
     Args:

@@ -13,7 +13,7 @@ from fusion_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampleKey:
     """One training sample to make: with the seed it says everything about the sample."""
 
     epoch: int
@@ -22,7 +22,7 @@ class Draw:
     """The scenario that a quota demands; None lets the sample draw its own."""
 
 
-class TrainSampler(DistributedSampler[Draw]):
+class TrainSampler(DistributedSampler[SampleKey]):
     """Draws every pair once per epoch, in an order that depends on (seed, epoch) alone.
 
     Step k of an epoch takes the same pairs of that order for any split of the batch over processes. Pairs that do not
@@ -77,14 +77,14 @@ class TrainSampler(DistributedSampler[Draw]):
     def __len__(self) -> int:
         return max(self.length // len(self.slots), 1) * self.batch_size
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleKey]:
         order = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))).permutation(
             self.length
         )
         mine = np.resize(order, len(self) * self.num_replicas)[self.rank :: self.num_replicas]
         for position in range(self.start, len(self)):
             place = (position * self.num_replicas + self.rank) % len(self.slots)
-            yield Draw(self.epoch, int(mine[position]), self.slots[place])
+            yield SampleKey(self.epoch, int(mine[position]), self.slots[place])
 
 
 class EvaluationSampler(DistributedSampler[int]):
@@ -114,7 +114,7 @@ class EvaluationSampler(DistributedSampler[int]):
         return iter(self.mine)
 
 
-class PairLoader(DataLoader[Any]):
+class ResumableLoader(DataLoader[Any]):
     """A data loader whose state is its place in the epoch, so that a resumed run goes on with the next batch."""
 
     _batches = 0

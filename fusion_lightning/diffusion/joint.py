@@ -23,25 +23,25 @@ class JointSchedule(nn.Module):
     are 0 at first; everywhere else gains are 1.
 
     Args:
-        steps: T, how often the network is called.
+        timesteps: T, how often the network is called.
         corrected: Whether estimates are corrected by the observations.
 
     Raises:
-        UserError: If `steps` is less than 1.
+        UserError: If `timesteps` is less than 1.
     """
 
-    def __init__(self, steps: int = 3, corrected: bool = True) -> None:
+    def __init__(self, timesteps: int = 3, corrected: bool = True) -> None:
         super().__init__()
-        if steps < 1:
-            raise UserError(f"`steps` must be at least 1, but got {steps}")
-        self.logits = nn.Parameter(torch.zeros(steps))
-        gains = torch.ones(2, steps)
+        if timesteps < 1:
+            raise UserError(f"`timesteps` must be at least 1, but got {timesteps}")
+        self.logits = nn.Parameter(torch.zeros(timesteps))
+        gains = torch.ones(2, timesteps)
         if corrected:
             gains[0, 1:] = 0
         self.gains = nn.Parameter(gains)
 
     @property
-    def steps(self) -> int:
+    def timesteps(self) -> int:
         """T."""
         return len(self.logits)
 

@@ -47,12 +47,12 @@ class ResidualSchedule(nn.Module):
     For T other than 1000 the increments are scaled by 1000 / T, which keeps the ends.
 
     Args:
-        steps: T, the number of times.
+        timesteps: T, the number of times.
         shared_prior: Whether the δ̄ I_in term is there; without it δ̄ = 0 and the diffusion ends near I_in + ε.
         noise_scale: Factor on every β̄_t, in (0, 1]: how strong the noise ends. 1 in the paper.
 
     Raises:
-        UserError: If `steps` is too small for the increments to stay below 1, or `noise_scale` out of its range.
+        UserError: If `timesteps` is too small for the increments to stay below 1, or `noise_scale` out of its range.
     """
 
     alpha_bar: Tensor
@@ -62,17 +62,17 @@ class ResidualSchedule(nn.Module):
     beta: Tensor
     delta: Tensor
 
-    def __init__(self, steps: int = 1000, shared_prior: bool = True, noise_scale: float = 1.0) -> None:
+    def __init__(self, timesteps: int = 1000, shared_prior: bool = True, noise_scale: float = 1.0) -> None:
         super().__init__()
-        if steps < 25:
-            raise UserError(f"`steps` must be at least 25, but got {steps}")
+        if timesteps < 25:
+            raise UserError(f"`timesteps` must be at least 25, but got {timesteps}")
         if not 0 < noise_scale <= 1:
             raise UserError(f"`noise_scale` must lie in (0, 1], but got {noise_scale}")
-        self.steps = steps
+        self.timesteps = timesteps
         # Computed in float64: β̄_t² is the difference of nearly equal numbers at small t.
-        scale = 1000 / steps
-        kept = torch.cumprod(1 - scale * torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64), dim=0)
-        delta = scale * torch.linspace(1e-6, 1.8e-3, steps, dtype=torch.float64) * shared_prior
+        scale = 1000 / timesteps
+        kept = torch.cumprod(1 - scale * torch.linspace(1e-4, 2e-2, timesteps, dtype=torch.float64), dim=0)
+        delta = scale * torch.linspace(1e-6, 1.8e-3, timesteps, dtype=torch.float64) * shared_prior
         alpha_bar, beta_bar_squared = 1 - kept.sqrt(), 1 - kept
         start = torch.zeros(1, dtype=torch.float64)
         coefficients = {
@@ -95,8 +95,8 @@ class ResidualSchedule(nn.Module):
         if isinstance(t, Tensor):
             bars = (self.alpha_bar, self.beta_bar, self.delta_bar)
             return Coefficients(*(bar[t][:, None, None, None] for bar in bars))
-        if not CLEAN <= t < self.steps:
-            raise ValueError(f"`t` must lie in {CLEAN} … {self.steps - 1}, but got {t}")
+        if not CLEAN <= t < self.timesteps:
+            raise ValueError(f"`t` must lie in {CLEAN} … {self.timesteps - 1}, but got {t}")
         if t == CLEAN:
             zero = self.alpha_bar.new_zeros(())
             return Coefficients(zero, zero, zero)
@@ -104,11 +104,11 @@ class ResidualSchedule(nn.Module):
 
     def residual_time(self, t: Tensor) -> Tensor:
         """The time as a network that predicts the residual is told it: ᾱ_t·T, float (B,)."""
-        return self.alpha_bar[t] * self.steps
+        return self.alpha_bar[t] * self.timesteps
 
     def noise_time(self, t: Tensor) -> Tensor:
         """The time as a network that predicts the noise is told it: β̄_t·T, float (B,)."""
-        return self.beta_bar[t] * self.steps
+        return self.beta_bar[t] * self.timesteps
 
     def sampling_times(self, count: int) -> list[int]:
         """Spread `count` of the T times evenly, from the degraded end down: 999, 665, 332 for 3 of 1000.
@@ -116,9 +116,9 @@ class ResidualSchedule(nn.Module):
         Raises:
             UserError: If `count` is not between 1 and T.
         """
-        if not 1 <= count <= self.steps:
-            raise UserError(f"`sampling_steps` must lie between 1 and {self.steps}, but got {count}")
-        return [self.steps * part // count - 1 for part in range(count, 0, -1)]
+        if not 1 <= count <= self.timesteps:
+            raise UserError(f"`sampling_steps` must lie between 1 and {self.timesteps}, but got {count}")
+        return [self.timesteps * part // count - 1 for part in range(count, 0, -1)]
 
 
 def diffuse(schedule: ResidualSchedule, clean: Tensor, degraded: Tensor, noise: Tensor, t: Time) -> Tensor:
@@ -140,7 +140,7 @@ def start_state(
         noise: ε, standard normal, of the same shape.
         start_noise: n; None stands for β̄_T as in the paper, DiffUIR's code uses 0.1.
     """
-    _, beta_bar, delta_bar = schedule.at(schedule.steps - 1)
+    _, beta_bar, delta_bar = schedule.at(schedule.timesteps - 1)
     return (1 - delta_bar) * degraded + (beta_bar if start_noise is None else start_noise) * noise
 
 

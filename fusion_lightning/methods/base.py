@@ -45,7 +45,7 @@ class FusionMethod(LightningModule):
         UserError: If a metric's name is unknown.
     """
 
-    knows_degradation: ClassVar[bool] = False
+    uses_degradation: ClassVar[bool] = False
     """Whether `fuse` makes use of the batch's `degradation`."""
 
     HPARAMS_NOT_SAVED = ("optimizer", "scheduler")
@@ -79,7 +79,7 @@ class FusionMethod(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it fuses")
 
-    def explain(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]] | None:
+    def trajectory_sheet(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]] | None:
         """How the method came to the first pair's fusion, for methods that go step by step.
 
         Returns:

@@ -43,7 +43,7 @@ class _CLED(FusionMethod):
         }
 
     @torch.no_grad()
-    def explain(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
+    def trajectory_sheet(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
         """The first pair's trajectory as rows of pictures in [0, 1], one per sampling step, and the columns' labels.
 
         Residuals and noise are drawn around mid-grey, at half their range.
@@ -89,7 +89,7 @@ class CLEDStage1(_CLED):
         times: Train at ``all`` T times, or only at the S ``sampled`` ones, for short trainings.
         loss: ``l1`` (15), or ``balanced``, which weighs faint degradations beside strong ones; see `residual_loss`.
         noise_scale: Factor on every β̄_t, in (0, 1]; 1 in the paper, smaller for short trainings.
-        branch_gain: How strong the U-Net's branches begin; 0.1 for trainings of two minutes.
+        branch_init: How strong the U-Net's branches begin; 0.1 for trainings of two minutes.
         seed: Seed of the times and the noise drawn in training.
         **options: Those of `FusionMethod`.
     """
@@ -107,7 +107,7 @@ class CLEDStage1(_CLED):
         times: Times = "all",
         loss: Literal["l1", "balanced"] = "l1",
         noise_scale: float = 1.0,
-        branch_gain: float = 1.0,
+        branch_init: float = 1.0,
         seed: int = 0,
         **options: Any,
     ) -> None:
@@ -125,7 +125,7 @@ class CLEDStage1(_CLED):
             "times": times,
             "loss": loss,
             "noise_scale": noise_scale,
-            "branch_gain": branch_gain,
+            "branch_init": branch_init,
         }
         self.restorer = Restorer(**self.restorer_arguments)
 

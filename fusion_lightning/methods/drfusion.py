@@ -46,7 +46,7 @@ class DRFusion(FusionMethod):
 
     Args:
         size: Size of the U-Net: ``tiny``, ``small`` or ``base`` (2, 8, 31 M parameters).
-        steps: T, how often the network is called.
+        timesteps: T, how often the network is called.
         projection: The observation correction: the ``paper``'s (16)(17), the ``exact`` nearest point, or ``none``.
         lambda_rule: λ_t as in DDNM+ (``ddnm_plus``, (19)), or ``one`` always.
         correct_last_step: Whether the last step is corrected. Null decides per image: not under noise, which the
@@ -66,12 +66,12 @@ class DRFusion(FusionMethod):
         UserError: If an argument is out of its range.
     """
 
-    knows_degradation = True
+    uses_degradation = True
 
     def __init__(
         self,
         size: DenoisingSize = "base",
-        steps: int = 3,
+        timesteps: int = 3,
         projection: Literal["paper", "exact", "none"] = "paper",
         lambda_rule: LambdaRule = "ddnm_plus",
         correct_last_step: bool | None = None,
@@ -102,11 +102,11 @@ class DRFusion(FusionMethod):
         self.targets = targets
         self.recompute = recompute
         self.criterion = JointCriterion(intensity, structure, reconstruction, reference)
-        self.schedule = JointSchedule(steps, corrected=projection != "none")
+        self.schedule = JointSchedule(timesteps, corrected=projection != "none")
         self.network = TwoDecoderUNet(size)
         if projection == "none":
             # nothing asks for the weights, so nothing would train them
-            self.network.weight.requires_grad_(False)
+            self.network.weight_decoder.requires_grad_(False)
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
         """The losses (21)–(24) after all T steps, with gradients through them and the α_t."""
@@ -126,7 +126,7 @@ class DRFusion(FusionMethod):
         self.check_no_controls(controls)
         observed = observe_pair(batch, self.rho)
         weight = None
-        for step in self.steps(observed):
+        for step in self.walk(observed):
             weight = weight if step.weight is None else step.weight
         restored_a, restored_b, fused = (part.clamp(0, 1) for part in step.corrected.split(1, dim=1))
         color_a, color_b = observed.chromas((restored_a, restored_b) if self.restores_chroma else None)
@@ -141,9 +141,9 @@ class DRFusion(FusionMethod):
 
     def trajectory(self, batch: FusionBatch) -> list[JointStep]:
         """Every step of fusing a batch."""
-        return list(self.steps(observe_pair(batch, self.rho)))
+        return list(self.walk(observe_pair(batch, self.rho)))
 
-    def steps(self, observed: ObservedPair) -> Iterator[JointStep]:
+    def walk(self, observed: ObservedPair) -> Iterator[JointStep]:
         """Walk from the pseudo-inverses of the observations to the result: T calls of the network, no noise drawn.
 
         Whatever type the network computes in, state and correction stay in float32: their errors grow by 1 / sqrt(ᾱ).
@@ -154,7 +154,7 @@ class DRFusion(FusionMethod):
         with torch.autocast(self.device.type, enabled=False):
             alpha_bar = self.schedule.alpha_bar()
             state = alpha_bar[-1].sqrt() * observed.start()
-        for t in range(self.schedule.steps, 0, -1):
+        for t in range(self.schedule.timesteps, 0, -1):
             corrects = self._corrects(t, observed)
             noise, weight = self._predict(state, t, bool(corrects.any()))
             with torch.autocast(self.device.type, enabled=False):
@@ -189,7 +189,7 @@ class DRFusion(FusionMethod):
         return self.network(state, time, weights)
 
     @torch.no_grad()
-    def explain(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
+    def trajectory_sheet(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
         """The first pair's steps as rows of pictures in [0, 1], from step T to 1, and the columns' labels."""
         rows = []
         for step in self.trajectory(batch):

@@ -39,7 +39,7 @@ class Restorer(nn.Module):
         loss: ``l1`` (15), or ``balanced``, which weighs faint degradations beside strong ones; see `residual_loss`.
             With two networks the loss is L2, (8)(9).
         noise_scale: Factor on every β̄_t, in (0, 1]: how strong the diffusion's noise ends.
-        branch_gain: How strong the networks' branches begin; see `ResidualUNet`.
+        branch_init: How strong the networks' branches begin; see `ResidualUNet`.
 
     Raises:
         UserError: If an argument is out of its range.
@@ -58,7 +58,7 @@ class Restorer(nn.Module):
         times: Times = "all",
         loss: Literal["l1", "balanced"] = "l1",
         noise_scale: float = 1.0,
-        branch_gain: float = 1.0,
+        branch_init: float = 1.0,
     ) -> None:
         super().__init__()
         if objective not in get_args(Objective):
@@ -77,9 +77,9 @@ class Restorer(nn.Module):
         self.sampler: Sampler = sampler
         self.start_noise = start_noise
         modalities = ("shared",) if shared_network else get_args(Modality)
-        self.residual_networks = nn.ModuleDict({name: ResidualUNet(size, branch_gain) for name in modalities})
+        self.residual_networks = nn.ModuleDict({name: ResidualUNet(size, branch_init) for name in modalities})
         self.noise_networks = (
-            nn.ModuleDict({name: ResidualUNet(size, branch_gain) for name in modalities})
+            nn.ModuleDict({name: ResidualUNet(size, branch_init) for name in modalities})
             if objective == "residual_and_noise"
             else None
         )

@@ -18,7 +18,7 @@ from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
 
 
 class VDMUFusion(FusionMethod):
-    """Fuses by weighted averaging, f = w a + (1 − w) b, within the sampling of a diffusion; it does not restore.
+    """Fuser by weighted averaging, f = w a + (1 − w) b, within the sampling of a diffusion; it does not restore.
 
     There is no fused image to add noise to. But if both sources carry the same noise ε, so does every weighted average
     of them: x_t = u a_t + (1 − u) b_t = sqrt(ᾱ_t)(u a + (1 − u) b) + sqrt(1 − ᾱ_t) ε. So the noise is learned on

@@ -27,7 +27,7 @@ from .cled import (
     Qabf,
 )
 from .drfusion import Q_C, Q_CB, Q_CV, Q_G, Q_M, Q_MI, Q_NCIE, Q_P, Q_S, Q_SF, Q_TE, Q_Y
-from .functional.images import to_levels
+from .functional.images import to_grey_levels
 from .restoration import RestorationPSNR, RestorationSSIM
 
 CLED = (MI, VIF, Qabf, Nabf, SSIM)
@@ -51,7 +51,7 @@ __all__ = [
     "RestorationPSNR",
     "RestorationSSIM",
     "fusion_metrics",
-    "to_levels",
+    "to_grey_levels",
     *METRICS,
 ]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from .functional.images import Levels, Score, to_levels
+from .functional.images import GreyImages, Score, to_grey_levels
 
 
 class ImageMean(Metric):
@@ -80,12 +80,12 @@ class FusionMetric(ImageMean):
 
     def per_image(self, fused: Tensor, source_a: Tensor, source_b: Tensor) -> Tensor:
         """The metric of every image of a batch; images (B, 1 or 3, H, W) in [0, 1] to (B,), NaN where undefined."""
-        return self.on_levels(to_levels(fused, source_a, source_b))
+        return self.score_grey(to_grey_levels(fused, source_a, source_b))
 
-    def on_levels(self, levels: Levels) -> Tensor:
-        """What `per_image` gives, from grey levels made once for several metrics by `metrics.to_levels`."""
+    def score_grey(self, levels: GreyImages) -> Tensor:
+        """What `per_image` gives, from grey levels made once for several metrics by `metrics.to_grey_levels`."""
         definition = cast(Score[...], type(self).definition)
-        return definition.on_levels(levels, **self.options)
+        return definition.score_grey(levels, **self.options)
 
     def update(self, fused: Tensor, source_a: Tensor, source_b: Tensor, names: Sequence[str] | None = None) -> None:
         """Score a batch and add it to the mean; `names` appear in the warning about undefined images."""

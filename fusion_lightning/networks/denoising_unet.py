@@ -18,10 +18,10 @@ BASE_WIDTHS: dict[str, int] = {"tiny": 16, "small": 32, "base": 64}
 
 _LEVELS = 4
 
-_BRANCH = 0.1
+_BRANCH_INIT = 0.1
 """How strong branches begin. With small residual branches and deep features, and open gates, training begins near a
 shallow filter at full size; under random deep features sixty steps did not begin to remove noise."""
-_OPEN = 2.0
+_GATE_INIT = 2.0
 """Where the gates' scores begin: sigmoid(2) = 0.88."""
 
 
@@ -73,7 +73,7 @@ class DenoisingUNet(nn.Module):
             nn.Conv2d(channels, channels, 3, stride=2, padding=1) for channels in self.widths[:-1]
         )
         self.middle = EncoderLevel(self.widths[-1], self.widths[-1], self.time_channels, dropout)
-        self.noise = Decoder(self.widths, out_channels, self.time_channels, dropout)
+        self.noise_decoder = Decoder(self.widths, out_channels, self.time_channels, dropout)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, state: Tensor, time: Tensor) -> Tensor:
@@ -104,11 +104,11 @@ class DenoisingUNet(nn.Module):
 
     def decode(self, maps: list[Tensor], time: Tensor) -> list[Tensor]:
         """The decoder's maps, coarsest first, of the sizes and channels of the encoder's; the first is its last."""
-        return self.noise(maps, self.time(time))
+        return self.noise_decoder(maps, self.time(time))
 
     def output(self, features: Tensor, like: Tensor) -> Tensor:
         """The noise (B, C', H, W), float32, from the decoder's last map; H and W are those of the state `like`."""
-        return self.noise.output(features, like)
+        return self.noise_decoder.output(features, like)
 
 
 class EncoderLevel(nn.Module):
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
         self.gates = nn.ModuleList(SkipGate(channels) for _, channels in rising)
         self.blocks = nn.ModuleList(ResidualBlock(channels, channels, time_channels, dropout) for _, channels in rising)
         for up in self.ups:
-            _weaken(up)
+            _scale_init(up)
         self.norm = group_norm(widths[0])
         self.head = nn.Conv2d(widths[0], out_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
@@ -174,7 +174,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        _weaken(self.conv2)
+        _scale_init(self.conv2)
         self.shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, features: Tensor, time: Tensor) -> Tensor:
@@ -196,8 +196,8 @@ class SkipGate(nn.Module):
         last = nn.Linear(hidden, channels)
         self.channels = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), last)
         self.space = nn.Conv2d(channels, 1, 1)
-        nn.init.constant_(last.bias, _OPEN / 2)  # it is added twice
-        nn.init.constant_(self.space.bias, _OPEN)  # type: ignore[arg-type]
+        nn.init.constant_(last.bias, _GATE_INIT / 2)  # it is added twice
+        nn.init.constant_(self.space.bias, _GATE_INIT)  # type: ignore[arg-type]
 
     def forward(self, skip: Tensor) -> Tensor:
         """Weigh features (B, C, H, W) by numbers in (0, 1)."""
@@ -211,10 +211,10 @@ def group_norm(channels: int) -> GroupNorm:
 
 
 @torch.no_grad()
-def _weaken(layer: nn.Module) -> None:
+def _scale_init(layer: nn.Module) -> None:
     """Scale what a layer begins with."""
     for parameter in layer.parameters():
-        parameter.mul_(_BRANCH)
+        parameter.mul_(_BRANCH_INIT)
 
 
 def silu(features: Tensor) -> Tensor:

@@ -48,20 +48,20 @@ class ResidualUNet(nn.Module):
 
     Args:
         size: `tiny`, `small`, `base` or `large`; see `WIDTHS`.
-        branch_gain: How strong the branches beside an identity begin. With a tenth, training begins near a linear
+        branch_init: How strong the branches beside an identity begin. With a tenth, training begins near a linear
             filter of the degraded image instead of under thirty random layers: better for a training of two minutes,
             worse for longer ones.
 
     Raises:
-        UserError: If `size` is none of the four, or `branch_gain` is negative.
+        UserError: If `size` is none of the four, or `branch_init` is negative.
     """
 
-    def __init__(self, size: UNetSize = "base", branch_gain: float = 1.0) -> None:
+    def __init__(self, size: UNetSize = "base", branch_init: float = 1.0) -> None:
         super().__init__()
         if size not in WIDTHS:
             raise UserError(f"`size` must be one of {', '.join(WIDTHS)}, but got {size!r}")
-        if branch_gain < 0:
-            raise UserError(f"`branch_gain` must be at least 0, but got {branch_gain}")
+        if branch_init < 0:
+            raise UserError(f"`branch_init` must be at least 0, but got {branch_init}")
         widths = WIDTHS[size]
         first, deepest = widths[0], widths[-1]
         time_channels = 4 * first
@@ -85,9 +85,9 @@ class ResidualUNet(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         for block in self.modules():
             if isinstance(block, ResidualBlock):
-                nn.init.constant_(block.norm2.weight, branch_gain)
+                nn.init.constant_(block.norm2.weight, branch_init)
             elif isinstance(block, LinearAttention):
-                nn.init.constant_(block.norm_out.norm.weight, branch_gain)
+                nn.init.constant_(block.norm_out.norm.weight, branch_init)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, state: Tensor, degraded: Tensor, time: Tensor) -> Tensor:

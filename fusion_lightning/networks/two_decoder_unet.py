@@ -22,24 +22,24 @@ class TwoDecoderUNet(DenoisingUNet):
         self, size: DenoisingSize = "base", in_channels: int = 3, out_channels: int = 3, dropout: float | None = None
     ) -> None:
         super().__init__(size, in_channels, out_channels, dropout)
-        self.weight = Decoder(self.widths, 1, self.time_channels, self.dropout)
+        self.weight_decoder = Decoder(self.widths, 1, self.time_channels, self.dropout)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(  # type: ignore[override]
-        self, state: Tensor, time: Tensor, weights: bool = True
+        self, state: Tensor, time: Tensor, with_weights: bool = True
     ) -> tuple[Tensor, Tensor | None]:
         """Predict noise and weights.
 
         Args:
             state: (B, C, H, W), any H and W.
             time: The step, (B,) or (1,) for all.
-            weights: Whether the weights are wanted; their decoder does not run otherwise.
+            with_weights: Whether the weights are wanted; their decoder does not run otherwise.
 
         Returns:
             The noise e (B, C', H, W), unbounded, and the weights (B, 1, H, W) in (0, 1) or None, both float32.
         """
         maps = self.encode(state, time)
         noise = self.output(self.decode(maps, time)[-1], state)
-        if not weights:
+        if not with_weights:
             return noise, None
-        return noise, self.weight.output(self.weight(maps, self.time(time))[-1], state).sigmoid()
+        return noise, self.weight_decoder.output(self.weight_decoder(maps, self.time(time))[-1], state).sigmoid()

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.callbacks import NumericalFaults
+from fusion_lightning.callbacks import NonFiniteGuard
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods import FusionMethod
@@ -37,7 +37,7 @@ class Toy(FusionMethod):
         return loss
 
 
-def _train(method: Toy, faults: NumericalFaults, folder: Path, **options: int) -> Toy:
+def _train(method: Toy, faults: NonFiniteGuard, folder: Path, **options: int) -> Toy:
     data = FusionData(length=40, scene_size=64, crop_size=16, batch_size=2, num_workers=0, scenarios=["clean"])
     trainer = Trainer(
         **{"max_steps": 6, **options},  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def _train(method: Toy, faults: NumericalFaults, folder: Path, **options: int) -
 def test_a_fault_names_step_and_images_and_is_kept(fault: str, words: str, tmp_path: Path) -> None:
     method = Toy(fault)
     with pytest.raises(UserError) as refusal:
-        _train(method, NumericalFaults(folder=str(tmp_path / "faults")), tmp_path)
+        _train(method, NonFiniteGuard(folder=str(tmp_path / "faults")), tmp_path)
     sentence = str(refusal.value)
     assert sentence.replace("street-", "scene").startswith(words) or words.split("scene")[0] in sentence
     assert "--faults.action skip" in sentence
@@ -83,7 +83,7 @@ def test_a_fault_names_step_and_images_and_is_kept(fault: str, words: str, tmp_p
 @pytest.mark.parametrize("fault", ["data", "loss", "gradient"])
 def test_a_fault_can_be_skipped(fault: str, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="the step is skipped"):
-        method = _train(Toy(fault), NumericalFaults(action="skip"), tmp_path)
+        method = _train(Toy(fault), NonFiniteGuard(action="skip"), tmp_path)
     assert method.seen[3] == method.seen[2]  # nothing was learned from it
     assert method.seen[2] < method.seen[1]
     assert method.seen[4] < method.seen[3]
@@ -92,18 +92,18 @@ def test_a_fault_can_be_skipped(fault: str, tmp_path: Path) -> None:
 
 def test_accumulated_batches_are_looked_at_together(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 2: the loss is nan because source_a of .* \(images [^,]*, [^,]*\)"):
-        _train(Toy("data"), NumericalFaults(), tmp_path, accumulate_grad_batches=2)
+        _train(Toy("data"), NonFiniteGuard(), tmp_path, accumulate_grad_batches=2)
 
 
 @pytest.mark.filterwarnings("ignore:.*the step is skipped.*")
 def test_faults_without_end_stop(tmp_path: Path) -> None:
     method = Toy("loss", always=True)
     with pytest.raises(UserError, match="10 steps in a row were skipped"):
-        _train(method, NumericalFaults(action="skip"), tmp_path, max_steps=20)
+        _train(method, NonFiniteGuard(action="skip"), tmp_path, max_steps=20)
     assert len(method.seen) == 10
     assert set(method.seen) == {1.0}
 
 
 def test_an_unknown_action_is_refused() -> None:
     with pytest.raises(UserError, match="must be one of stop, skip, but got 'ignore'"):
-        NumericalFaults(action="ignore")  # type: ignore[arg-type]
+        NonFiniteGuard(action="ignore")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fusion_lightning.callbacks import Interruption
+from fusion_lightning.callbacks import SignalCheckpoint
 from fusion_lightning.main import main
 from tests.test_configs import TINY, stage1  # noqa: F401 (a fixture)
 
@@ -44,15 +44,15 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, signal.Signals],
     """Send this process a signal at the n-th call of one of the callback's hooks."""
 
     def arrange(hook: str, call: int, signum: signal.Signals) -> None:
-        calls, original = [0], getattr(Interruption, hook)
+        calls, original = [0], getattr(SignalCheckpoint, hook)
 
-        def asking(self: Interruption, *arguments: Any, **more: Any) -> None:
+        def asking(self: SignalCheckpoint, *arguments: Any, **more: Any) -> None:
             calls[0] += 1
             if calls[0] == call:
                 os.kill(os.getpid(), signum)
             original(self, *arguments, **more)
 
-        monkeypatch.setattr(Interruption, hook, asking)
+        monkeypatch.setattr(SignalCheckpoint, hook, asking)
 
     return arrange
 

@@ -9,7 +9,7 @@ import pytest
 
 from fusion_lightning.commands.degrade import degrade
 from fusion_lightning.configuration import config_folder
-from fusion_lightning.datamodules.pairs import PairedFolders, find_pairs
+from fusion_lightning.datamodules.pairs import FolderPairs, find_pairs
 from fusion_lightning.degradations import reapply, scenario
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image
@@ -43,7 +43,7 @@ def test_the_copy_is_read_back_and_the_manifest_repeats_it(pairs: Path, tmp_path
             written = read_image(output / line[side]["degraded"], channels)  # type: ignore[arg-type]
             np.testing.assert_array_equal(written, np.rint(again * 255).astype(np.uint8))
             assert (output / line[side]["clean"]).read_bytes() == (pairs / line[side]["clean"]).read_bytes()
-    loaded = PairedFolders(find_pairs(str(output), BACK)[None], "b")
+    loaded = FolderPairs(find_pairs(str(output), BACK)[None], "b")
     assert len(loaded) == 3
     pair = loaded[0]
     assert pair.clean_b is not None
@@ -106,7 +106,7 @@ def test_nothing_is_overwritten(pairs: Path, tmp_path: Path) -> None:
 def test_a_smaller_source_is_smaller_by_a_whole_number(pairs: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     degrade(str(pairs), str(output), "drfusion_composite")
-    pair = PairedFolders(find_pairs(str(output), BACK)[None], "b")[0]
+    pair = FolderPairs(find_pairs(str(output), BACK)[None], "b")[0]
     assert pair.clean_a is not None
     assert pair.a.shape == (9, 12, 1)
     assert pair.b.shape == (36, 48, 3)
@@ -175,10 +175,10 @@ def test_every_shipped_recipe_names_a_scenario() -> None:
 
 
 def test_the_command_line_reads_a_recipe(pairs: Path, tmp_path: Path) -> None:
-    from fusion_lightning.options import run_other_command
+    from fusion_lightning.functions_cli import run_function_command
 
     arguments = ["--input", str(pairs), "--output", str(tmp_path / "out"), "--seed", "5"]
-    run_other_command(["degrade", "--config", "degrade_night.yaml", *arguments])
+    run_function_command(["degrade", "--config", "degrade_night.yaml", *arguments])
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["seed"] == 5
     assert {line["scenario"] for line in _manifest(tmp_path / "out")} == {"night"}
 

@@ -48,7 +48,7 @@ def _fuse(checkpoint: str, images: tuple[str, str], output: Path, *options: str)
 
 def test_a_known_degradation_is_undone_at_the_size_of_the_other_source(images: tuple[str, str], tmp_path: Path) -> None:
     method = DRFusion(size="tiny")
-    torch.nn.init.normal_(method.network.noise.head.weight, std=0.05)
+    torch.nn.init.normal_(method.network.noise_decoder.head.weight, std=0.05)
     checkpoint = _save(method, tmp_path / "drfusion.ckpt")
     options = ("--degradation-a", SPECIFICATION, "--noise", "0.03")
     assert _fuse(checkpoint, images, tmp_path / "out", *options) == 0

@@ -14,7 +14,7 @@ from fusion_lightning.batch import FusionBatch
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.datamodules.dataset import FusionDataset
 from fusion_lightning.datamodules.pairs import Pair
-from fusion_lightning.datamodules.sampler import Draw, TrainSampler
+from fusion_lightning.datamodules.sampler import SampleKey, TrainSampler
 from fusion_lightning.degradations import degrade, scenario
 from fusion_lightning.errors import UserError
 
@@ -30,7 +30,7 @@ def _ramp(height: int, width: int, factor: int = 1) -> np.ndarray:
 def test_crop_and_flip_are_the_same_for_both_sources() -> None:
     image = _ramp(40, 48)
     dataset = FusionDataset([Pair("x", image, image)], training=True, crop_size=16, flip=True)
-    crops = [dataset[Draw(epoch, 0)] for epoch in range(20)]
+    crops = [dataset[SampleKey(epoch, 0)] for epoch in range(20)]
     for sample in crops:
         assert sample["source_a"].shape == (1, 16, 16)
         assert torch.equal(sample["source_a"], sample["source_b"])
@@ -46,7 +46,7 @@ def test_a_smaller_source_is_cropped_in_proportion() -> None:
         [Pair("x", small, large, clean_a=large, clean_b=large)], training=True, crop_size=16, flip=True
     )
     for epoch in range(10):
-        sample = dataset[Draw(epoch, 0)]
+        sample = dataset[SampleKey(epoch, 0)]
         assert sample["source_a"].shape == (1, 4, 4)
         enlarged = sample["source_a"].repeat_interleave(4, -1).repeat_interleave(4, -2)
         assert torch.equal(enlarged, sample["clean_a"])
@@ -55,7 +55,7 @@ def test_a_smaller_source_is_cropped_in_proportion() -> None:
 
 def test_an_image_smaller_than_the_crop_is_padded_by_reflection() -> None:
     image = _ramp(10, 12)
-    sample = FusionDataset([Pair("x", image, image)], training=True, crop_size=32)[Draw(0, 0)]
+    sample = FusionDataset([Pair("x", image, image)], training=True, crop_size=32)[SampleKey(0, 0)]
     expected = np.pad(image, [(0, 22), (0, 20), (0, 0)], mode="symmetric")[..., 0]
     assert torch.equal(sample["clean_a"][0], torch.from_numpy(expected) / 255)
 
@@ -109,7 +109,7 @@ def test_a_margin_is_degraded_with_the_crop_and_cut_off() -> None:
     for margin in (0, 10, 100):
         dataset = FusionDataset([pair], [blur], training=True, crop_size=24, margin=margin, flip=True)
         for index in range(20):
-            sample = dataset[Draw(index, 0)]
+            sample = dataset[SampleKey(index, 0)]
             assert sample["source_a"].shape == sample["clean_b"].shape == (1, 24, 24)
             # the same crop and mirroring whatever the margin
             assert torch.equal(found.setdefault(index, sample["clean_a"]), sample["clean_a"])
@@ -135,7 +135,7 @@ def test_a_margin_follows_a_smaller_source() -> None:
     same = scenario({"name": "same", "a": "identity", "b": "identity"})
     dataset = FusionDataset([pair], [same], training=True, crop_size=16, margin=5)
     for index in range(20):
-        sample = dataset[Draw(index, 0)]
+        sample = dataset[SampleKey(index, 0)]
         assert torch.equal(sample["source_a"], sample["source_b"][:, ::2, ::2])
 
 
@@ -144,7 +144,7 @@ def test_a_margin_needs_sources_that_keep_their_size() -> None:
     small = scenario({"name": "small", "a": "downsample(2)", "b": "identity"})
     dataset = FusionDataset([Pair("x", image, image)], [small], training=True, crop_size=16, margin=4)
     with pytest.raises(UserError, match="`margin` needs degradations that keep a source's size, but small does not"):
-        dataset[Draw(0, 0)]
+        dataset[SampleKey(0, 0)]
 
 
 @pytest.mark.parametrize("name", ["length", "scene_size", "batch_size", "crop_size"])

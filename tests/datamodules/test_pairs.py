@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion_lightning.datamodules.pairs import PairedFolders, find_pairs
+from fusion_lightning.datamodules.pairs import FolderPairs, find_pairs
 from fusion_lightning.errors import UserError
 
 Writer = Callable[..., None]
@@ -24,7 +24,7 @@ def test_files_of_one_stem_are_a_pair(tmp_path: Path, write_image: Writer) -> No
     found = find_pairs(str(tmp_path), FOLDERS)
     assert list(found) == [None]
     assert [pair.name for pair in found[None]] == ["9", "10"]
-    pair = PairedFolders(found[None], "b")[0]
+    pair = FolderPairs(found[None], "b")[0]
     assert (pair.a.shape, pair.b.shape, pair.clean_a) == ((40, 48, 1), (40, 48, 3), None)
 
 
@@ -74,7 +74,7 @@ def test_links_and_any_folder_name_work(tmp_path: Path, write_image: Writer) -> 
     (root / "ir").mkdir(parents=True)
     (root / "ir" / "1.png").symlink_to(tmp_path / "elsewhere" / "1.png")
     (root / "vi").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert PairedFolders(find_pairs(str(root), FOLDERS)[None], "b")[0].name == "1"
+    assert FolderPairs(find_pairs(str(root), FOLDERS)[None], "b")[0].name == "1"
 
 
 @pytest.mark.parametrize("lacking", ["ir", "vi"])
@@ -134,8 +134,8 @@ def test_a_folder_without_permission_is_named(write_image: Writer) -> None:
 def test_sizes_must_fit_each_other(tmp_path: Path, write_image: Writer) -> None:
     write_image(tmp_path / "ir" / "1.png", 1, (20, 24))
     write_image(tmp_path / "vi" / "1.png", 3, (40, 48))
-    pair = PairedFolders(find_pairs(str(tmp_path), FOLDERS)[None], "b")[0]
+    pair = FolderPairs(find_pairs(str(tmp_path), FOLDERS)[None], "b")[0]
     assert (pair.a.shape, pair.b.shape) == ((20, 24, 1), (40, 48, 3))
     write_image(tmp_path / "ir" / "1.png", 1, (30, 48))
     with pytest.raises(UserError, match=r"ir/1\.png` has 48×30 pixels and .*vi/1\.png` has 48×40"):
-        PairedFolders(find_pairs(str(tmp_path), FOLDERS)[None], "b")[0]
+        FolderPairs(find_pairs(str(tmp_path), FOLDERS)[None], "b")[0]

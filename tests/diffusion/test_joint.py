@@ -29,7 +29,7 @@ def test_steps_stay_inside_whatever_was_learned(logit: float) -> None:
 
 
 def test_at_least_one_step() -> None:
-    with pytest.raises(UserError, match="`steps` must be at least 1, but got 0"):
+    with pytest.raises(UserError, match="`timesteps` must be at least 1, but got 0"):
         JointSchedule(0)
 
 

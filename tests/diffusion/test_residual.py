@@ -69,11 +69,11 @@ def test_times_outside_the_schedule_are_refused(schedule: ResidualSchedule, t: i
 
 
 def test_a_shorter_schedule_keeps_its_ends() -> None:
-    short = ResidualSchedule(steps=100)
+    short = ResidualSchedule(timesteps=100)
     assert short.delta_bar[-1].item() == pytest.approx(0.9005, abs=5e-5)
     assert short.alpha_bar[-1].item() == pytest.approx(0.9936, abs=2e-3)
-    with pytest.raises(UserError, match="`steps` must be at least 25"):
-        ResidualSchedule(steps=10)
+    with pytest.raises(UserError, match="`timesteps` must be at least 25"):
+        ResidualSchedule(timesteps=10)
 
 
 def test_the_shared_prior_can_be_left_out(images: tuple[Tensor, Tensor, Tensor]) -> None:

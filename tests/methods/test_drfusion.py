@@ -51,7 +51,7 @@ def make_batch(scenarios: list[str], size: tuple[int, int] = (16, 16), color: st
 def make_method(**options: object) -> DRFusion:
     """A tiny method whose network says something."""
     method = DRFusion(size="tiny", **options).eval()  # type: ignore[arg-type]
-    for decoder in (method.network.noise, method.network.weight):
+    for decoder in (method.network.noise_decoder, method.network.weight_decoder):
         torch.nn.init.normal_(decoder.head.weight, std=0.05)
     method.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
     return method
@@ -136,7 +136,7 @@ def test_the_last_step_is_corrected_where_something_other_than_noise_went_wrong(
 
 @pytest.mark.parametrize(("steps", "projection"), [(1, "paper"), (3, "paper"), (2, "exact")])
 def test_gradients_flow_through_all_steps(steps: int, projection: str) -> None:
-    method = make_method(steps=steps, projection=projection, lambda_rule="ddnm_plus")
+    method = make_method(timesteps=steps, projection=projection, lambda_rule="ddnm_plus")
     batch = make_batch([BLUR, "blur(sigma=1)+noise(sigma=3)"])
     method.training_step(batch, 0).backward()
     for name, parameter in method.named_parameters():
@@ -148,7 +148,7 @@ def test_gradients_flow_through_all_steps(steps: int, projection: str) -> None:
 
 def test_without_correction_no_weights_are_computed_or_trained() -> None:
     method = make_method(projection="none")
-    method.network.weight.register_forward_hook(lambda *args: pytest.fail("the weight decoder ran"))
+    method.network.weight_decoder.register_forward_hook(lambda *args: pytest.fail("the weight decoder ran"))
     batch = make_batch([BLUR])
     method.training_step(batch, 0).backward()
     assert all((parameter.grad is not None) == parameter.requires_grad for parameter in method.parameters())
@@ -238,7 +238,7 @@ def test_early_steps_begin_without_noise_where_the_correction_would_discard_them
 @pytest.mark.slow
 def test_overfitting_two_pairs() -> None:
     torch.manual_seed(0)
-    method = DRFusion(size="tiny", steps=2)
+    method = DRFusion(size="tiny", timesteps=2)
     method.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
     batch = make_batch([NOISE, NOISE], (16, 16), color=None)
     optimizer = torch.optim.Adam(method.parameters(), lr=2e-3)
@@ -260,7 +260,7 @@ def test_overfitting_two_pairs() -> None:
         ({"chroma": "none"}, "`chroma` must be one of observed, restored"),
         ({"targets": "dirty"}, "`targets` must be one of clean, reconstructed"),
         ({"reference": "mean"}, "`reference` must be one of maximum, both"),
-        ({"steps": 0}, "`steps` must be at least 1"),
+        ({"timesteps": 0}, "`timesteps` must be at least 1"),
         ({"intensity": -1.0}, "loss weights must not be negative"),
     ],
 )
@@ -272,7 +272,7 @@ def test_options_out_of_range_are_refused(options: dict[str, object], words: str
 @pytest.mark.parametrize("targets", ["clean", "reconstructed"])
 @pytest.mark.parametrize("reference", ["maximum", "both"])
 def test_every_loss_is_finite(reference: str, targets: str) -> None:
-    method = make_method(steps=1, reference=reference, targets=targets)
+    method = make_method(timesteps=1, reference=reference, targets=targets)
     assert method.training_step(make_batch([BLUR]), 0).isfinite()
 
 
@@ -293,7 +293,7 @@ def test_sources_of_unknown_degradation_may_differ_in_size() -> None:
 
 
 def test_a_checkpoint_brings_everything_back(tmp_path: Path) -> None:
-    method = make_method(steps=2, lambda_rule="one", reference="both")
+    method = make_method(timesteps=2, lambda_rule="one", reference="both")
     torch.nn.init.constant_(method.schedule.logits, 0.3)
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
     trainer.strategy.connect(method)
@@ -305,7 +305,7 @@ def test_a_checkpoint_brings_everything_back(tmp_path: Path) -> None:
 
 
 def test_explains_itself_step_by_step() -> None:
-    rows, labels = make_method().explain(make_batch([NOISE, BLUR]))
+    rows, labels = make_method().trajectory_sheet(make_batch([NOISE, BLUR]))
     assert len(rows) == 3
     assert {len(row) for row in rows} == {len(labels)} == {7}
     assert all(picture.shape == (1, 16, 16) for row in rows for picture in row)

@@ -123,7 +123,7 @@ def test_overfitting_four_pairs_drives_the_loss_down_tenfold() -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
     losses = []
     for _ in range(300):
-        t = torch.randint(schedule.steps, (4,))
+        t = torch.randint(schedule.timesteps, (4,))
         state = diffuse(schedule, clean, degraded, torch.randn_like(clean), t)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = network(state, degraded, schedule.residual_time(t))
@@ -162,8 +162,8 @@ def test_the_network_sees_opponent_colours() -> None:
 
 
 def test_the_gain_of_branches_is_where_they_begin() -> None:
-    weak, strong = ResidualUNet("tiny", branch_gain=0.25), ResidualUNet("tiny")
+    weak, strong = ResidualUNet("tiny", branch_init=0.25), ResidualUNet("tiny")
     assert weak.final.norm2.weight.unique().tolist() == [0.25]
     assert strong.encoder[0].attention.norm_out.norm.weight.unique().tolist() == [1.0]
-    with pytest.raises(UserError, match="`branch_gain` must be at least 0"):
-        ResidualUNet("tiny", branch_gain=-1)
+    with pytest.raises(UserError, match="`branch_init` must be at least 0"):
+        ResidualUNet("tiny", branch_init=-1)

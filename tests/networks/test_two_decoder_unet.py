@@ -11,7 +11,7 @@ from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
 def network() -> TwoDecoderUNet:
     """A small one whose heads are not zero."""
     network = TwoDecoderUNet("tiny").eval()
-    for decoder in (network.noise, network.weight):
+    for decoder in (network.noise_decoder, network.weight_decoder):
         torch.nn.init.normal_(decoder.head.weight, std=0.1)
     return network
 
@@ -46,8 +46,8 @@ def test_the_weight_decoder_does_not_run_where_it_is_not_asked_for(network: TwoD
     state, time = torch.rand(1, 3, 16, 16), torch.ones(1)
     noise, _ = network(state, time)
     calls: list[int] = []
-    network.weight.register_forward_hook(lambda *args: calls.append(1))
-    alone, weight = network(state, time, weights=False)
+    network.weight_decoder.register_forward_hook(lambda *args: calls.append(1))
+    alone, weight = network(state, time, with_weights=False)
     assert weight is None
     assert not calls
     assert torch.equal(alone, noise)

@@ -15,8 +15,8 @@ from rich.progress import Progress
 
 import fusion_lightning
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.commands.benchmark.measure import Fuses, PublishedImages, measure
-from fusion_lightning.commands.benchmark.report import keep_pictures, report
+from fusion_lightning.commands.benchmark.measure import Fuser, PublishedImages, measure
+from fusion_lightning.commands.benchmark.report import picture_writer, report
 from fusion_lightning.commands.benchmark.store import Trial, TrialStore, digests, slug
 from fusion_lightning.commands.devices import find_device
 from fusion_lightning.commands.evaluate import metric_names
@@ -79,7 +79,7 @@ def benchmark(
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, but got {limit}")
     competitors = _competitors(methods)
-    pairs = _PairSets(data, scenarios, seed, limit)
+    pairs = _BenchmarkData(data, scenarios, seed, limit)
     common = {"version": fusion_lightning.__version__, "metrics": names, "bf16": bf16, "device": _describe(place)}
     store = TrialStore(Path(output))
     trials = [
@@ -102,7 +102,7 @@ def benchmark(
 def _measure(
     trials: list[Trial],
     competitors: Mapping[str, "_Competitor"],
-    pairs: "_PairSets",
+    pairs: "_BenchmarkData",
     store: TrialStore,
     metrics: Sequence[str],
     device: torch.device,
@@ -110,7 +110,7 @@ def _measure(
 ) -> None:
     """Fill in the trials, from earlier runs or by measuring."""
     scores = {name: METRICS[name]().to(device) for name in metrics}
-    built: dict[str, Fuses] = {}  # one at a time: trials are in the order of the methods
+    built: dict[str, Fuser] = {}  # one at a time: trials are in the order of the methods
     with Progress(console=Console(stderr=True), transient=True) as progress:
         counts = [pairs.count(trial.data, trial.scenario) for trial in trials]
         task = progress.add_task("measuring", total=sum(counts))
@@ -130,8 +130,8 @@ def _measure(
                 if trial.method not in built:
                     built = {trial.method: competitors[trial.method].build(device)}
                 batches = advancing(pairs.batches(trial.data, trial.scenario))
-                keep = keep_pictures(store.folder, trial)
-                trial.images, trial.cost = measure(built[trial.method], batches, scores, device, bf16, keep)
+                on_image = picture_writer(store.folder, trial)
+                trial.images, trial.cost = measure(built[trial.method], batches, scores, device, bf16, on_image)
             except Exception as error:  # one method's mistake must not cost the others' results
                 trial.failure = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())
             store.save(trial)
@@ -153,7 +153,7 @@ class _Competitor:
     def takes_part(self, data: str, scenario: str) -> bool:
         return (self.data is None or data in self.data) and (self.scenarios is None or scenario in self.scenarios)
 
-    def build(self, device: torch.device) -> Fuses:
+    def build(self, device: torch.device) -> Fuser:
         if isinstance(self.specification, dict) and "folder" in self.specification:
             return PublishedImages(self.specification["folder"])
         method: FusionMethod = build_method(self.specification).to(device)
@@ -179,7 +179,7 @@ def _competitors(methods: Mapping[str, str | dict[str, Any]]) -> list[_Competito
     return found
 
 
-class _PairSets:
+class _BenchmarkData:
     """The data sets, each under its scenarios."""
 
     def __init__(self, data: Mapping[str, Any], scenarios: Scenarios, seed: int, limit: int | None) -> None:

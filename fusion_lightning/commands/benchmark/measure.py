@@ -19,11 +19,11 @@ from fusion_lightning.methods import FusionMethod
 from fusion_lightning.metrics import FusionMetric
 from fusion_lightning.scoring import score_images
 
-Keep = Callable[[int, FusionBatch, FusionOutput], None]
+OnImage = Callable[[int, FusionBatch, FusionOutput], None]
 """Called with the index of an image, its batch of one, and what a method made of it."""
 
 
-class Fuses(Protocol):
+class Fuser(Protocol):
     """A method, or anything else that has a fusion for a batch."""
 
     def fuse(self, batch: FusionBatch) -> FusionOutput:
@@ -63,24 +63,24 @@ class PublishedImages:
 
 @torch.no_grad()
 def measure(
-    fuses: Fuses,
+    fuser: Fuser,
     batches: Iterable[FusionBatch],
     metrics: Mapping[str, FusionMetric],
     device: torch.device,
     bf16: bool,
-    keep: Keep,
+    on_image: OnImage,
 ) -> tuple[list[ImageResult], Cost | None]:
     """Fuse and score batches of one pair.
 
     The first image is fused once more before, to count operations and memory; so its time holds no first-call work.
 
     Args:
-        fuses: A method on the device, or published images.
+        fuser: A method on the device, or published images.
         batches: The pairs.
         metrics: Fusion metrics by name.
         device: Where to compute.
         bf16: Whether networks run in bfloat16; scores never do.
-        keep: Called with every image.
+        on_image: Called with every image.
 
     Returns:
         A result for every image, and what a method costs.
@@ -89,17 +89,17 @@ def measure(
     cost: Cost | None = None
     for index, delivered in enumerate(batches):
         batch = to_device(delivered, device)
-        if not isinstance(fuses, FusionMethod):
-            output, seconds = fuses.fuse(batch), float("nan")
+        if not isinstance(fuser, FusionMethod):
+            output, seconds = fuser.fuse(batch), float("nan")
         else:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                cost = cost or _cost(fuses, batch, device)
-                output, seconds = _timed(fuses, batch, device)
+                cost = cost or _cost(fuser, batch, device)
+                output, seconds = _timed(fuser, batch, device)
         # the networks' results may be in half precision
         output = FusionOutput(**{part: image.float() for part, image in output.items()})  # type: ignore[attr-defined, typeddict-item]
         (row,) = score_images(batch, output, metrics)
         results.append(ImageResult(name=row["name"], seconds=seconds, scores=row["scores"]))
-        keep(index, batch, output)
+        on_image(index, batch, output)
     return results, cost
 
 

@@ -29,7 +29,7 @@ Group = list[Trial]
 """The trials of one data set under one scenario."""
 
 
-def keep_pictures(folder: Path, trial: Trial) -> Callable[[int, FusionBatch, FusionOutput], None]:
+def picture_writer(folder: Path, trial: Trial) -> Callable[[int, FusionBatch, FusionOutput], None]:
     """A function that writes the first pairs and their fusions into ``folder/pictures``."""
 
     def keep(index: int, batch: FusionBatch, output: FusionOutput) -> None:

@@ -195,14 +195,14 @@ def noise(smoothness: float = 0.0, wavelength: float | None = None, side: int = 
 
 
 def patch(
-    draw: Random, height: int, width: int, smoothness: float = 0.0, *, wavelength: float | None = None
+    rng: Random, height: int, width: int, smoothness: float = 0.0, *, wavelength: float | None = None
 ) -> np.ndarray:
     """A random window (height, width) of a noise tile, which repeats where it is too small."""
     tile = noise(smoothness, wavelength)
     side = tile.shape[0]
     if max(height, width) > side:
         tile = np.tile(tile, (-(-height // side), -(-width // side)))
-    top, left = draw.randint(0, tile.shape[0] - height), draw.randint(0, tile.shape[1] - width)
+    top, left = rng.randint(0, tile.shape[0] - height), rng.randint(0, tile.shape[1] - width)
     return tile[top : top + height, left : left + width]
 
 

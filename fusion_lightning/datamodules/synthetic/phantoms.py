@@ -52,56 +52,56 @@ def render_slice(seed: int, size: int = 256) -> Slice:
     Returns:
         The slice, the same bytes for the same arguments.
     """
-    draw = Random(seed)
-    scale, level = size / 256, draw.random()
-    x, y = _turn(*_grid(size, draw.uniform(-0.02, 0.02), draw.uniform(-0.02, 0.02)), draw.uniform(-0.1, 0.1))
-    depth = _depth(draw, x, y, level)
-    rough = patch(draw, size, size, 1.1)
-    tissue = _fold(draw, x, y, depth, scale)
-    ventricles, nuclei = _deep(draw, x, y, level)
+    rng = Random(seed)
+    scale, level = size / 256, rng.random()
+    x, y = _turn(*_grid(size, rng.uniform(-0.02, 0.02), rng.uniform(-0.02, 0.02)), rng.uniform(-0.1, 0.1))
+    depth = _depth(rng, x, y, level)
+    rough = patch(rng, size, size, 1.1)
+    tissue = _fold(rng, x, y, depth, scale)
+    ventricles, nuclei = _deep(rng, x, y, level)
     tissue["fluid"] = np.maximum(tissue["fluid"], ventricles)
     tissue["white"] = tissue["white"] * (1 - nuclei)
     lesion, active = np.zeros_like(x), np.zeros_like(x)
-    if draw.random() < 0.5:
-        lesion, active = _lesion(draw, x, y, patch(draw, size, size, 1.6), rough, depth)
-    tissue["lesion"] = lesion * draw.choice((0.15, 0.6, 1.0))
+    if rng.random() < 0.5:
+        lesion, active = _lesion(rng, x, y, patch(rng, size, size, 1.6), rough, depth)
+    tissue["lesion"] = lesion * rng.choice((0.15, 0.6, 1.0))
 
-    anatomy: np.ndarray = _mix(draw.choice((_T1, _T2)), tissue, depth) * (1 + 0.04 * rough)
-    anatomy *= 1 + 0.3 * (x * draw.uniform(-1, 1) + y * draw.uniform(-1, 1))
-    anatomy += 0.018 * patch(draw, size, size) * _soft(depth + 0.02, 0.02)
+    anatomy: np.ndarray = _mix(rng.choice((_T1, _T2)), tissue, depth) * (1 + 0.04 * rough)
+    anatomy *= 1 + 0.3 * (x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1))
+    anatomy += 0.018 * patch(rng, size, size) * _soft(depth + 0.02, 0.02)
     anatomy = cv2.GaussianBlur(anatomy, (0, 0), 0.6 * scale)
 
-    activity: np.ndarray = 1 + 0.10 * patch(draw, size, size, 1.6)
-    for _ in range(draw.randint(1, 3)):
-        angle, strength = draw.uniform(0, 2 * math.pi), draw.choice((-0.4, -0.3, 0.25))
-        activity *= 1 + strength * _blob(x, y, 0.24 * math.cos(angle), 0.3 * math.sin(angle), draw.uniform(0.06, 0.12))
+    activity: np.ndarray = 1 + 0.10 * patch(rng, size, size, 1.6)
+    for _ in range(rng.randint(1, 3)):
+        angle, strength = rng.uniform(0, 2 * math.pi), rng.choice((-0.4, -0.3, 0.25))
+        activity *= 1 + strength * _blob(x, y, 0.24 * math.cos(angle), 0.3 * math.sin(angle), rng.uniform(0.06, 0.12))
     tissue["lesion"] = lesion
     uptake: np.ndarray = (
-        _mix(_UPTAKE, tissue, depth) * activity * draw.uniform(0.9, 1.05) + draw.choice((0.7, 1.0)) * active
+        _mix(_UPTAKE, tissue, depth) * activity * rng.uniform(0.9, 1.05) + rng.choice((0.7, 1.0)) * active
     )
-    uptake = cv2.GaussianBlur(uptake, (0, 0), draw.uniform(2.8, 4.2) * scale) * 1.15
+    uptake = cv2.GaussianBlur(uptake, (0, 0), rng.uniform(2.8, 4.2) * scale) * 1.15
     index = cv2.convertScaleAbs(uptake.clip(0, 1), alpha=255)
     seen = lesion > 0.5
     objects = [SceneObject("lesion", seen)] if seen.any() else []
     return Slice(_palette()[index], cv2.convertScaleAbs(anatomy.clip(0, 1), alpha=255)[..., None], objects)
 
 
-def _depth(draw: Random, x: np.ndarray, y: np.ndarray, level: float) -> np.ndarray:
+def _depth(rng: Random, x: np.ndarray, y: np.ndarray, level: float) -> np.ndarray:
     """How far inside the head, as a part of its radius: 1 in the middle, 0 at the skin, negative outside."""
     big = 1.0 - 0.6 * max(level - 0.65, 0)
-    wide, long = draw.uniform(0.34, 0.38) * big, draw.uniform(0.43, 0.46) * big
+    wide, long = rng.uniform(0.34, 0.38) * big, rng.uniform(0.43, 0.46) * big
     radius, angle = cv2.cartToPolar(x / wide, y / long)
     turn = np.linspace(0, 2 * np.pi, 1025, dtype=np.float32)
-    shape = 1 + 0.03 * draw.uniform(-1, 1) * np.cos(2 * turn) + 0.035 * draw.random() * np.sin(turn)
-    shape += 0.012 * np.cos(3 * turn + draw.uniform(0, 6)) + 0.006 * np.cos(5 * turn + draw.uniform(0, 6))
+    shape = 1 + 0.03 * rng.uniform(-1, 1) * np.cos(2 * turn) + 0.035 * rng.random() * np.sin(turn)
+    shape += 0.012 * np.cos(3 * turn + rng.uniform(0, 6)) + 0.006 * np.cos(5 * turn + rng.uniform(0, 6))
     return 1 - radius / shape[(angle * (1024 / (2 * math.pi))).astype(np.int32)]
 
 
-def _fold(draw: Random, x: np.ndarray, y: np.ndarray, depth: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+def _fold(rng: Random, x: np.ndarray, y: np.ndarray, depth: np.ndarray, scale: float) -> dict[str, np.ndarray]:
     """White matter and fluid, as weights: the rest is grey. Sulci run where a winding texture crosses zero."""
-    folds = np.abs(patch(draw, len(x), len(x), wavelength=30 * scale))
+    folds = np.abs(patch(rng, len(x), len(x), wavelength=30 * scale))
     reach = np.clip((0.56 - depth) / 0.16, 0, 1)
-    between = np.abs(x + 0.006 * patch(draw, len(x), len(x), 1.6)) - 0.005 + 0.02 * _soft(0.2 - np.abs(y), 0.03)
+    between = np.abs(x + 0.006 * patch(rng, len(x), len(x), 1.6)) - 0.005 + 0.02 * _soft(0.2 - np.abs(y), 0.03)
     outer = np.minimum(depth - _BRAIN, between)
     sulci = _soft(0.14 * reach - folds, 0.10) * (reach > 0)
     fluid = np.maximum(sulci, _soft(-outer, 0.006))
@@ -109,10 +109,10 @@ def _fold(draw: Random, x: np.ndarray, y: np.ndarray, depth: np.ndarray, scale: 
     return {"white": white, "fluid": fluid}
 
 
-def _deep(draw: Random, x: np.ndarray, y: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _deep(rng: Random, x: np.ndarray, y: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Ventricles and deep grey nuclei, as weights; both wane towards the crown of the head."""
     ventricles, nuclei = np.zeros_like(x), np.zeros_like(x)
-    wane, size = max(0.0, 1 - 1.2 * level), draw.uniform(0.7, 1.3)
+    wane, size = max(0.0, 1 - 1.2 * level), rng.uniform(0.7, 1.3)
     grown = math.sqrt(size) * (0.3 + 0.7 * wane)
     mirrored = np.abs(x + 0.004)
     for at, wide, long, tilt in (
@@ -132,10 +132,10 @@ def _deep(draw: Random, x: np.ndarray, y: np.ndarray, level: float) -> tuple[np.
 
 
 def _lesion(
-    draw: Random, x: np.ndarray, y: np.ndarray, smooth: np.ndarray, rough: np.ndarray, depth: np.ndarray
+    rng: Random, x: np.ndarray, y: np.ndarray, smooth: np.ndarray, rough: np.ndarray, depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """A ragged growth, and the part of it that is active."""
-    angle, out, radius = draw.uniform(0, 2 * math.pi), draw.uniform(0.1, 0.2), draw.uniform(0.03, 0.07)
+    angle, out, radius = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 0.2), rng.uniform(0.03, 0.07)
     away = cv2.magnitude(x - out * math.cos(angle), y - 1.2 * out * math.sin(angle)) / radius
     edge = away + 0.16 * smooth + 0.05 * rough
     inside = depth > _BRAIN

@@ -29,40 +29,40 @@ def shade(color: Color, factor: float) -> Color:
 
 
 def building(
-    canvas: Canvas, draw: Random, side: int, street: float, z: tuple[float, float], floors: int, gable: bool
+    canvas: Canvas, rng: Random, side: int, street: float, z: tuple[float, float], floors: int, gable: bool
 ) -> None:
     """A house whose front lies along the street.
 
     Args:
         canvas: What to draw on.
-        draw: Where random choices come from.
+        rng: Where random choices come from.
         side: -1 on the left of the street, 1 on the right.
         street: Distance of the fronts from the middle of the street.
         z: Where the front starts and ends.
         floors: Number of storeys.
         gable: Whether the gable is in view, over or without a neighbour in front of it.
     """
-    wall, height = draw.choice(_WALLS), 3.2 * floors + 1.0
+    wall, height = rng.choice(_WALLS), 3.2 * floors + 1.0
     x, back = side * street, side * (street + 12)
-    heat = 94 + canvas.warmth + draw.uniform(-26, 26)
-    sun = draw.uniform(0.6, 0.8)
+    heat = 94 + canvas.warmth + rng.uniform(-26, 26)
+    sun = rng.uniform(0.6, 0.8)
     # in a leaky house every third window is warm
-    leaks = draw.choice((0.35, 0.1, 0.1))
+    leaks = rng.choice((0.35, 0.1, 0.1))
     if gable:
-        _wall(canvas, draw, ((x, z[0]), (back, z[0])), floors, wall, heat - 8, leaks)
-    _wall(canvas, draw, ((x, z[0]), (x, z[1])), floors, shade(wall, sun), heat, leaks)
+        _wall(canvas, rng, ((x, z[0]), (back, z[0])), floors, wall, heat - 8, leaks)
+    _wall(canvas, rng, ((x, z[0]), (x, z[1])), floors, shade(wall, sun), heat, leaks)
     canvas.quad(
         [(x, height, z[0]), (back, height, z[0]), (back, height + 0.3, z[0]), (x, height + 0.3, z[0])],
         shade(wall, 0.6),
         heat,
     )
-    if draw.random() < 0.75:
-        _board(canvas, draw, side * (street - 1.2), draw.uniform(3.2, 4.2), z[0] + 0.3)
+    if rng.random() < 0.75:
+        _board(canvas, rng, side * (street - 1.2), rng.uniform(3.2, 4.2), z[0] + 0.3)
 
 
 def _wall(
     canvas: Canvas,
-    draw: Random,
+    rng: Random,
     base: tuple[tuple[float, float], tuple[float, float]],
     floors: int,
     color: Color,
@@ -88,19 +88,19 @@ def _wall(
     if not len(panes):
         return
     canvas.fill(frames, canvas.fade((222, 218, 208), near), None)
-    canvas.fill(panes, canvas.fade(draw.choice(_GLASS), near), 58.0)
+    canvas.fill(panes, canvas.fade(rng.choice(_GLASS), near), 58.0)
     for tint in _GLASS:
-        canvas.fill(_some(panes, draw, 0.25), canvas.fade(tint, near), None)
-    canvas.fill(_some(panes, draw, leaks), None, 172.0)
+        canvas.fill(_some(panes, rng, 0.25), canvas.fade(tint, near), None)
+    canvas.fill(_some(panes, rng, leaks), None, 172.0)
     if canvas.light.lamps > 0.9:
-        canvas.fill(_some(panes, draw, 0.4), canvas.fade(draw.choice(_LIT), near), None, emits=True)
+        canvas.fill(_some(panes, rng, 0.4), canvas.fade(rng.choice(_LIT), near), None, emits=True)
     # a transom is 10 cm: less than a pixel far away
     if near < 30:
         canvas.fill(transoms, canvas.fade((206, 202, 192), near), None)
 
 
-def _some(outlines: np.ndarray, draw: Random, part: float) -> list[np.ndarray]:
-    return [outline for outline in outlines if draw.random() < part]
+def _some(outlines: np.ndarray, rng: Random, part: float) -> list[np.ndarray]:
+    return [outline for outline in outlines if rng.random() < part]
 
 
 @lru_cache(maxsize=64)
@@ -113,21 +113,21 @@ def _windows(floors: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.array(frames), np.array(panes), np.array(transoms)
 
 
-def tree(canvas: Canvas, draw: Random, x: float, z: float) -> None:
+def tree(canvas: Canvas, rng: Random, x: float, z: float) -> None:
     """A tree: leaves transpire and stay cool, the trunk is a little warmer."""
-    height, spread = draw.uniform(4.5, 7.5), draw.uniform(1.4, 2.2)
+    height, spread = rng.uniform(4.5, 7.5), rng.uniform(1.4, 2.2)
     canvas.quad(_upright(x, 0.14, 0, height * 0.6, z, 0.1), (70, 54, 42), 88)
-    green = draw.choice(((64, 96, 44), (52, 84, 50), (96, 110, 50), (150, 104, 40)))
+    green = rng.choice(((64, 96, 44), (52, 84, 50), (96, 110, 50), (150, 104, 40)))
     for leaf in range(14):
-        angle, out = draw.uniform(0, 2 * math.pi), math.sqrt(draw.random())
+        angle, out = rng.uniform(0, 2 * math.pi), math.sqrt(rng.random())
         # the sunlit crown is drawn over its own shade
         up = (leaf / 7 - 1) * out
         at = (x + math.cos(angle) * out * spread, height * (0.68 + 0.3 * up), z)
-        color = shade(green, 0.85 + 0.4 * up + draw.uniform(-0.15, 0.15))
-        canvas.ball(at, draw.uniform(0.3, 0.65), color, 64 + 6 * up + draw.uniform(-4, 4), flat=0.8)
+        color = shade(green, 0.85 + 0.4 * up + rng.uniform(-0.15, 0.15))
+        canvas.ball(at, rng.uniform(0.3, 0.65), color, 64 + 6 * up + rng.uniform(-4, 4), flat=0.8)
 
 
-def lamp(canvas: Canvas, draw: Random, side: int, x: float, z: float) -> None:
+def lamp(canvas: Canvas, rng: Random, side: int, x: float, z: float) -> None:
     """A street lamp; at night it lights the ground below, and it is warm."""
     height, arm, on = 6.0, x - side * 1.4, canvas.light.lamps > 0
     canvas.quad(_upright(x, 0.07, 0, height, z, 0.05), (92, 96, 98), 76)
@@ -143,11 +143,11 @@ def lamp(canvas: Canvas, draw: Random, side: int, x: float, z: float) -> None:
         canvas.shine((arm, 0, z), 4.5, shade(_LAMP, 0.5 * bright), flat=0.45)
 
 
-def car(canvas: Canvas, draw: Random, x: float, z: float, facing: bool, running: bool) -> None:
+def car(canvas: Canvas, rng: Random, x: float, z: float, facing: bool, running: bool) -> None:
     """A car along the road, seen from the rear or, facing, from the front; what runs is hot."""
-    paint, half, far = draw.choice(_PAINT), 0.88, z + 4.2
+    paint, half, far = rng.choice(_PAINT), 0.88, z + 4.2
     inner = x - math.copysign(half, x)
-    body, glass, tyre = 76 + draw.uniform(0, 20), 46, 160 if running else 84
+    body, glass, tyre = 76 + rng.uniform(0, 20), 46, 160 if running else 84
     low, roof = 0.9, 1.46
 
     def flank(y: tuple[float, float], bottom: tuple[float, float], top: tuple[float, float]) -> list[Corner]:
@@ -190,11 +190,11 @@ def car(canvas: Canvas, draw: Random, x: float, z: float, facing: bool, running:
     canvas.end("car")
 
 
-def person(canvas: Canvas, draw: Random, x: float, z: float) -> None:
+def person(canvas: Canvas, rng: Random, x: float, z: float) -> None:
     """Somebody walking: clothes that may be as dark as what is behind, and a body that is the hottest thing around."""
-    tall, coat, trousers = draw.uniform(0.92, 1.08), draw.choice(_CLOTHES), draw.choice(_CLOTHES)
-    stride, lean, heat = draw.uniform(-0.26, 0.26), draw.uniform(-0.05, 0.05), draw.uniform(200, 228)
-    skin = draw.choice(((224, 178, 150), (150, 104, 78), (92, 62, 48)))
+    tall, coat, trousers = rng.uniform(0.92, 1.08), rng.choice(_CLOTHES), rng.choice(_CLOTHES)
+    stride, lean, heat = rng.uniform(-0.26, 0.26), rng.uniform(-0.05, 0.05), rng.uniform(200, 228)
+    skin = rng.choice(((224, 178, 150), (150, 104, 78), (92, 62, 48)))
 
     def limb(a: tuple[float, float], b: tuple[float, float], width: float, color: Color, warm: float) -> None:
         corners = ((a[0] - width, a[1]), (a[0] + width, a[1]), (b[0] + width * 0.75, b[1]), (b[0] - width * 0.75, b[1]))
@@ -207,14 +207,14 @@ def person(canvas: Canvas, draw: Random, x: float, z: float) -> None:
         limb((side * (0.26 + lean), 0.85), (side * 0.16, 1.42), 0.06, shade(coat, 0.85), heat - 16)
     limb((0.0, 0.82), (lean, 1.46), 0.2, coat, heat - 8)
     canvas.ball((x + lean, 1.62 * tall, z), 0.1, skin, heat + 24, flat=1.3)
-    if draw.random() < 0.7:
+    if rng.random() < 0.7:
         canvas.ball((x + lean, 1.7 * tall, z), 0.1, (44, 34, 28), heat, flat=0.6)
     canvas.end("person")
 
 
-def _board(canvas: Canvas, draw: Random, x: float, y: float, z: float) -> None:
+def _board(canvas: Canvas, rng: Random, x: float, y: float, z: float) -> None:
     """A sign with a word on it: all of it in the visible, a faint plate in the infrared."""
-    color, word = draw.choice(_BOARDS), draw.choice(_WORDS)
+    color, word = rng.choice(_BOARDS), rng.choice(_WORDS)
     half = 0.17 * len(word) + 0.2
     canvas.quad(_upright(x, half, y, 0.75, z), color, 82 + canvas.warmth)
     left, base = canvas.project(x - half + 0.15, y + 0.2, z)

@@ -18,7 +18,7 @@ _CHUNK = 2**18  # pixels taken at a time
 _GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 
 
-class Levels(NamedTuple):
+class GreyImages(NamedTuple):
     """Checked images of a batch as grey levels 0..255, for several metrics to share."""
 
     groups: list[tuple[Tensor, Tensor, Tensor]]
@@ -39,7 +39,7 @@ class Score(Protocol[Options]):
         """Values (B,) of images (B, 1 or 3, H, W) in [0, 1]."""
         ...
 
-    def on_levels(self, levels: Levels, *args: Options.args, **kwargs: Options.kwargs) -> Tensor:
+    def score_grey(self, levels: GreyImages, *args: Options.args, **kwargs: Options.kwargs) -> Tensor:
         """Values (B,) of images whose grey levels are there already."""
         ...
 
@@ -48,15 +48,15 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Opt
     """Make a public metric out of a definition on grey levels.
 
     The definition gets three tensors (B, H, W) of grey levels 0..255 and returns (B,). The public function takes
-    [0, 1] tensors (B, 1 or 3, H, W); its attribute `on_levels` takes what `to_levels` made of them, so that several
-    metrics of the same images share that work. Autocast is off inside.
+    [0, 1] tensors (B, 1 or 3, H, W); its attribute `score_grey` takes what `to_grey_levels` made of them, so that
+    several metrics of the same images share that work. Autocast is off inside.
 
     Args:
         smallest: Height and width below which the metric has no window to look through.
     """
 
     def decorate(definition: Definition[Options]) -> Score[Options]:
-        def on_levels(levels: Levels, *args: Options.args, **kwargs: Options.kwargs) -> Tensor:
+        def score_grey(levels: GreyImages, *args: Options.args, **kwargs: Options.kwargs) -> Tensor:
             height, width = levels.groups[0][0].shape[1:]
             if min(height, width) < smallest:
                 raise UserError(
@@ -71,15 +71,15 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Opt
         def score(
             fused: Tensor, source_a: Tensor, source_b: Tensor, *args: Options.args, **kwargs: Options.kwargs
         ) -> Tensor:
-            return on_levels(to_levels(fused, source_a, source_b), *args, **kwargs)
+            return score_grey(to_grey_levels(fused, source_a, source_b), *args, **kwargs)
 
-        score.on_levels = on_levels  # type: ignore[attr-defined]
+        score.score_grey = score_grey  # type: ignore[attr-defined]
         return cast(Score[Options], score)
 
     return decorate
 
 
-def to_levels(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Levels:
+def to_grey_levels(fused: Tensor, source_a: Tensor, source_b: Tensor) -> GreyImages:
     """Check the images (B, 1 or 3, H, W) in [0, 1] of a batch and bring them to grey levels 0..255.
 
     Raises:
@@ -92,7 +92,7 @@ def to_levels(fused: Tensor, source_a: Tensor, source_b: Tensor) -> Levels:
         (grey_levels(f), grey_levels(a), grey_levels(b))
         for f, a, b in zip(fused.split(step), source_a.split(step), source_b.split(step), strict=True)
     ]
-    return Levels(groups, torch.promote_types(fused.dtype, torch.float32))
+    return GreyImages(groups, torch.promote_types(fused.dtype, torch.float32))
 
 
 def grey_levels(image: Tensor) -> Tensor:

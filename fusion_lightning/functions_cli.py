@@ -8,10 +8,10 @@ from typing import NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from fusion_lightning.configuration import explain, resolve_config_names
+from fusion_lightning.configuration import one_sentence, resolve_config_names
 
 
-def run_other_command(args: Sequence[str]) -> None:
+def run_function_command(args: Sequence[str]) -> None:
     """Run the function of the same name in ``fusion_lightning.commands``, its arguments as options."""
     command, *rest = args
     # the demo uses this command line itself, so it lies above it
@@ -64,5 +64,5 @@ class OneSentenceParser(ArgumentParser):
         """Say it and exit with code 2."""
         if not self.exit_on_error:  # a parser of a class within: what is around it will say where it happened
             super().error(message, ex)
-        sys.stderr.write(f"error: {explain(message)}\n")
+        sys.stderr.write(f"error: {one_sentence(message)}\n")
         sys.exit(2)
