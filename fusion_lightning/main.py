@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fusion_lightning.allocator import keep_freed_memory
 from fusion_lightning.errors import Interrupted, UserError, plain_reason
 
 TRAINER_COMMANDS = {
@@ -47,6 +48,7 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 when all went well, 1 when the work could not be done, 2 when the command line or a
         configuration cannot be understood, 128 + a signal's number when interrupted.
     """
+    keep_freed_memory()
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
         print(_overview())
