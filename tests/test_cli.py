@@ -15,16 +15,16 @@ from fusion_lightning.configuration import one_sentence, resolve_config_names
 from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import FUNCTION_COMMANDS, TRAINER_COMMANDS, main
 
-from .test_configs import TINY, stage1  # noqa: F401 (a fixture)
+from .conftest import TINY, Code
 
 
 @pytest.fixture
-def places(tmp_path: Path, stage1: str) -> dict[str, str]:  # noqa: F811
+def places(tmp_path: Path, stage1: str) -> dict[str, str]:
     """Good and bad files to point commands at."""
     (tmp_path / "damaged.ckpt").write_bytes(b"PK\x03\x04 no more")
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with (tmp_path / "code.ckpt").open("wb") as file:
-        pickle.dump(_Code(), file)
+        pickle.dump(Code(), file)
     (tmp_path / "broken.yaml").write_text("model: [")
     (tmp_path / "typo.yaml").write_text("model: {init_args: {sizes: tiny}}")
     (tmp_path / "wrong_key.yaml").write_text("modle: {init_args: {size: tiny}}")
@@ -34,11 +34,6 @@ def places(tmp_path: Path, stage1: str) -> dict[str, str]:  # noqa: F811
         for name in names:
             write_image(tmp_path / folder / f"{name}.png", np.full((20, 30), 99, np.uint8))
     return {"TMP": str(tmp_path), "STAGE1": stage1}
-
-
-class _Code:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (exec, ("raise SystemExit('code ran')",))
 
 
 MISTAKES = {
@@ -152,7 +147,7 @@ def test_some_steps_and_as_many_more_equal_all_at_once_bit_for_bit(steps: int, t
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_checkpoint_keeps_its_methods_size(tmp_path: Path, stage1: str) -> None:  # noqa: F811
+def test_a_checkpoint_keeps_its_methods_size(tmp_path: Path, stage1: str) -> None:
     arguments = [*TINY, "--model.size=base", f"--ckpt_path={stage1}", f"--log_dir={tmp_path}"]
     assert main(["test", "--config=cled_stage1.yaml", "--config=smoke.yaml", *arguments]) == 0
 

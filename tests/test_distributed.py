@@ -19,7 +19,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.main import main
 
 from . import wandb_files
-from .test_configs import TINY, stage1  # noqa: F401 (a fixture)
+from .conftest import TINY
 
 STEPS = 20
 COMMON = [one for one in TINY if not one.startswith("--trainer.") or "accelerator" in one or "progress" in one]
@@ -49,7 +49,7 @@ def _csv(path: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["cled_stage1", "cled_stage2"])
-def test_two_processes_learn_and_score_what_one_does(name: str, stage1: str, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_learn_and_score_what_one_does(name: str, stage1: str, tmp_path: Path) -> None:
     needs = [f"--model.stage1_checkpoint={stage1}"] if name == "cled_stage2" else []
     curves, tables, weights = [], [], []
     for devices in (1, 2):

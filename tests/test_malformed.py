@@ -16,7 +16,7 @@ from fusion_lightning.configuration import config_folder
 from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import main
 
-from .test_configs import TINY, stage1  # noqa: F401 (a fixture)
+from .conftest import TINY, Code
 
 FIT = f"fit --config cled_stage1.yaml --config smoke.yaml {shlex.join(TINY)}"
 FUSE = "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/b --output TMP/out"
@@ -191,7 +191,7 @@ STRIDE = 12
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory, stage1: str) -> dict[str, str]:  # noqa: F811
+def places(tmp_path_factory: pytest.TempPathFactory, stage1: str) -> dict[str, str]:
     """Good and bad files to point commands at."""
     folder = tmp_path_factory.mktemp("malformed")
     good = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
@@ -216,11 +216,6 @@ def _write_configurations(folder: Path) -> None:
     (folder / "binary.yaml").write_bytes(bytes(range(256)))
 
 
-class _Code:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (exec, ("raise SystemExit('code ran')",))
-
-
 def _write_checkpoints(folder: Path, stage: Path) -> None:
     folder.mkdir()
     content = stage.read_bytes()
@@ -240,7 +235,7 @@ def _write_checkpoints(folder: Path, stage: Path) -> None:
         "list": [1, 2],
         "tensor": torch.zeros(3),
         "foreign": {"state_dict": {"weight": torch.zeros(3)}},
-        "code": {**saved, "extra": _Code()},
+        "code": {**saved, "extra": Code()},
         "without_method": {key: value for key, value in saved.items() if key != "method"},
         "without_state_dict": {key: value for key, value in saved.items() if key != "state_dict"},
         "without_hyper_parameters": {key: value for key, value in saved.items() if key != "hyper_parameters"},

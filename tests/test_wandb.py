@@ -22,7 +22,7 @@ from fusion_lightning.callbacks import SignalCheckpoint
 from fusion_lightning.main import main
 
 from . import wandb_files
-from .test_configs import TINY
+from .conftest import TINY
 from .wandb_server import WandbServer
 
 RUN = ["--config=cled_stage1.yaml", "--config=smoke.yaml", *(one for one in TINY if "logger" not in one), "--run_id=r"]

@@ -13,7 +13,8 @@ import torch
 
 from fusion_lightning.callbacks import SignalCheckpoint
 from fusion_lightning.main import main
-from tests.test_configs import TINY, stage1  # noqa: F401 (a fixture)
+
+from ..conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,7 +99,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_run_is_never_begun_in_the_place_of_another(
-    stage1: str,  # noqa: F811
+    stage1: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -6,23 +6,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from fusion_lightning.commands.assumed import assumed_degradation
 from fusion_lightning.degradations import degrade, parse
 from fusion_lightning.errors import UserError
 from fusion_lightning.main import main
-from fusion_lightning.methods import Average, DRFusion, FusionMethod
+from fusion_lightning.methods import Average, DRFusion
 from fusion_lightning.operators import Blur, Compose, Downsample, from_degradations
 
+from ..conftest import save
+
 SPECIFICATION = "blur(sigma=2)+downsample(4)"
-
-
-def _save(method: FusionMethod, path: Path) -> str:
-    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
-    trainer.strategy.connect(method)
-    trainer.save_checkpoint(path)
-    return str(path)
 
 
 @pytest.fixture
@@ -49,7 +43,7 @@ def _fuse(checkpoint: str, images: tuple[str, str], output: Path, *options: str)
 def test_a_known_degradation_is_undone_at_the_size_of_the_other_source(images: tuple[str, str], tmp_path: Path) -> None:
     method = DRFusion(size="tiny")
     torch.nn.init.normal_(method.network.noise_decoder.head.weight, std=0.05)
-    checkpoint = _save(method, tmp_path / "drfusion.ckpt")
+    checkpoint = save(method, tmp_path / "drfusion.ckpt")
     options = ("--degradation-a", SPECIFICATION, "--noise", "0.03")
     assert _fuse(checkpoint, images, tmp_path / "out", *options) == 0
     shapes = {
@@ -68,7 +62,7 @@ def test_a_known_degradation_is_undone_at_the_size_of_the_other_source(images: t
 def test_what_does_not_fit_is_refused_in_one_sentence(
     images: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drfusion, average = (_save(DRFusion(size="tiny"), tmp_path / "d"), _save(Average(), tmp_path / "a.ckpt"))
+    drfusion, average = (save(DRFusion(size="tiny"), tmp_path / "d"), save(Average(), tmp_path / "a.ckpt"))
     for checkpoint, options, words in (
         (drfusion, ("--degradation-a", "downsample(3)"), "averaged by 3 must have 15 × 21 pixels, but got 12 × 16"),
         (drfusion, ("--degradation-b", "blurr"), "did you mean `blur`?"),

@@ -19,7 +19,7 @@ from fusion_lightning.commands.sweep.file import read_sweep
 from fusion_lightning.configuration import config_folder
 from fusion_lightning.main import main
 
-from ..test_configs import TINY, stage1  # noqa: F401 (a fixture)
+from ..conftest import TINY
 
 FILES = sorted((config_folder() / "sweeps").glob("*.yaml"))
 
@@ -208,7 +208,7 @@ def test_an_agent_types_the_same_command_and_it_is_understood(
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_an_agents_command_runs(
     path: Path,
-    stage1: str,  # noqa: F811
+    stage1: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -109,7 +109,6 @@ def test_weights_are_channels_last_and_frozen_ones_are_not_optimized() -> None:
 def test_scores_do_not_feel_mixed_precision() -> None:
     batch = make_batch(["one", "two"], size=(48, 48))
     method = Average()
-    method.log = lambda *args, **kwargs: None
     full = [row["scores"] for row in method.test_step(batch, 0)["rows"]]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = [row["scores"] for row in method.test_step(batch, 0)["rows"]]

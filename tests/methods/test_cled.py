@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.diffusion.sampling import generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods import CLEDStage1, CLEDStage2, Controls, load_method
 
+from ..conftest import save
 from .conftest import make_batch
 
 TINY = {"size": "tiny", "timesteps": 1000, "sampling_steps": 2}
@@ -101,14 +101,12 @@ def test_the_trajectory_satisfies_the_forward_equation(batch: FusionBatch) -> No
 @pytest.mark.parametrize("shared_network", [True, False])
 def test_every_parameter_of_stage_1_learns(batch: FusionBatch, objective: str, shared_network: bool) -> None:
     method = CLEDStage1(size="tiny", objective=objective, shared_network=shared_network)
-    method.log_dict = lambda *args, **kwargs: None
     method.training_step(batch, 0).backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in method.parameters())
 
 
 def test_stage_2_leaves_stage_1_alone(batch: FusionBatch) -> None:
     method = CLEDStage2(size="tiny", restorer=TINY).train()
-    method.log_dict = lambda *args, **kwargs: None
     method.training_step(batch, 0).backward()
     assert not method.restorer.training
     assert all(parameter.grad is None for parameter in method.restorer.parameters())
@@ -117,7 +115,6 @@ def test_stage_2_leaves_stage_1_alone(batch: FusionBatch) -> None:
 
 def test_one_stage_trains_both_parts(batch: FusionBatch) -> None:
     method = CLEDStage2(size="tiny", one_stage=True).train()
-    method.log_dict = lambda *args, **kwargs: None
     method.training_step(batch, 0).backward()
     assert all(part.head.weight.grad is not None for part in method.restorer.residual_networks.values())
     assert method.network.head.weight.grad is not None
@@ -151,22 +148,22 @@ def test_stage_2_takes_stage_1_from_its_checkpoint_and_then_needs_it_no_more(
 ) -> None:
     stage1 = CLEDStage1(**TINY)
     torch.nn.init.normal_(stage1.restorer.residual_networks["shared"].head.weight, std=0.05)
-    path = _save(stage1, tmp_path / "stage1.ckpt")
-    stage2 = CLEDStage2(stage1_checkpoint=str(path), size="tiny")
+    path = save(stage1, tmp_path / "stage1.ckpt")
+    stage2 = CLEDStage2(stage1_checkpoint=path, size="tiny")
     for mine, theirs in zip(stage2.restorer.parameters(), stage1.restorer.parameters(), strict=True):
         assert torch.equal(mine, theirs)
         assert not mine.requires_grad
-    own = _save(stage2, tmp_path / "stage2.ckpt")
-    path.unlink()
+    own = save(stage2, tmp_path / "stage2.ckpt")
+    Path(path).unlink()
     again = load_method(own, CLEDStage2)
     with torch.no_grad():
         assert torch.equal(again.eval().fuse(batch)["fused"], stage2.eval().fuse(batch)["fused"])
 
 
 def test_stage_2_refuses_what_is_not_stage_1(tmp_path: Path) -> None:
-    path = _save(CLEDStage2(size="tiny", restorer=TINY), tmp_path / "stage2.ckpt")
+    path = save(CLEDStage2(size="tiny", restorer=TINY), tmp_path / "stage2.ckpt")
     with pytest.raises(UserError, match="holds a CLEDStage2, but a CLEDStage1 is needed"):
-        CLEDStage2(stage1_checkpoint=str(path))
+        CLEDStage2(stage1_checkpoint=path)
     with pytest.raises(UserError, match="needs `stage1_checkpoint`"):
         CLEDStage2()
     with pytest.raises(UserError, match="`restorer` must hold arguments"):
@@ -185,10 +182,3 @@ def test_controls_out_of_range_are_refused(controls: dict[str, float], words: st
 def test_stage_1_has_no_balance(batch: FusionBatch) -> None:
     with pytest.raises(UserError, match="no balance"):
         CLEDStage1(**TINY).fuse(batch, Controls(balance=0.2))
-
-
-def _save(method: torch.nn.Module, path: Path) -> Path:
-    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
-    trainer.strategy.connect(method)
-    trainer.save_checkpoint(path)
-    return path

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch, FusionSample, SampleDegradation, collate
@@ -16,6 +15,8 @@ from fusion_lightning.imaging.convert import to_image, to_tensor
 from fusion_lightning.methods import Controls, DRFusion, load_method
 from fusion_lightning.methods.observations import observe_pair
 from fusion_lightning.operators import DEFAULT_RHO, Downsample
+
+from ..conftest import save
 
 NOISE, BLUR, COMPOSITE = "drfusion_noise", "drfusion_blur", "drfusion_composite"
 
@@ -53,7 +54,6 @@ def make_method(**options: object) -> DRFusion:
     method = DRFusion(size="tiny", **options).eval()  # type: ignore[arg-type]
     for decoder in (method.network.noise_decoder, method.network.weight_decoder):
         torch.nn.init.normal_(decoder.head.weight, std=0.05)
-    method.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
     return method
 
 
@@ -239,7 +239,6 @@ def test_early_steps_begin_without_noise_where_the_correction_would_discard_them
 def test_overfitting_two_pairs() -> None:
     torch.manual_seed(0)
     method = DRFusion(size="tiny", timesteps=2)
-    method.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
     batch = make_batch([NOISE, NOISE], (16, 16), color=None)
     optimizer = torch.optim.Adam(method.parameters(), lr=2e-3)
     losses = []
@@ -295,10 +294,7 @@ def test_sources_of_unknown_degradation_may_differ_in_size() -> None:
 def test_a_checkpoint_brings_everything_back(tmp_path: Path) -> None:
     method = make_method(timesteps=2, lambda_rule="one", reference="both")
     torch.nn.init.constant_(method.schedule.logits, 0.3)
-    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
-    trainer.strategy.connect(method)
-    trainer.save_checkpoint(tmp_path / "x.ckpt")
-    again = load_method(tmp_path / "x.ckpt", DRFusion).eval()
+    again = load_method(save(method, tmp_path / "x.ckpt"), DRFusion).eval()
     batch = make_batch([BLUR])
     with torch.no_grad():
         assert torch.equal(again.fuse(batch)["fused"], method.fuse(batch)["fused"])

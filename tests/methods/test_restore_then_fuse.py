@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.datamodules import FusionData
@@ -21,6 +20,7 @@ from fusion_lightning.methods import (
 )
 from fusion_lightning.metrics.functional import psnr_to
 
+from ..conftest import save
 from .conftest import make_batch
 
 
@@ -72,10 +72,8 @@ def test_the_cascade_is_one_after_the_other() -> None:
 
 
 def test_parts_come_from_checkpoints(tmp_path: Path, batch: FusionBatch) -> None:
-    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
-    trainer.strategy.connect(Restormer(size="tiny"))
-    trainer.save_checkpoint(tmp_path / "restormer.ckpt")
-    cascade = RestoreThenFuse(str(tmp_path / "restormer.ckpt"), "LaplacianPyramid")
+    checkpoint = save(Restormer(size="tiny"), tmp_path / "restormer.ckpt")
+    cascade = RestoreThenFuse(checkpoint, "LaplacianPyramid")
     with torch.no_grad():
         fused = cascade.fuse(batch)["fused"]
     np.testing.assert_allclose(fused, LaplacianPyramid().fuse(batch)["fused"], atol=1e-6)
