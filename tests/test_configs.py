@@ -12,6 +12,8 @@ from fusion_lightning.methods import FusionMethod
 
 from .conftest import TINY, run
 
+FEW_STEPS = {name: ["--model.sampling_steps=3"] for name in ("ddfm", "ccf")}
+"""Methods that sample in a hundred steps."""
 RUNS = sorted(path.stem for path in config_folder().glob("*.yaml"))
 ELSEWHERE = {"ddp_2node.yaml", "slurm.yaml"}
 """Overlays that need several machines or a batch system."""
@@ -38,7 +40,7 @@ def _needs(name: str, stage1: str) -> list[str]:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_fits_tests_and_predicts(name: str, stage1: str, tmp_path: Path) -> None:
-    configs = [f"--config={name}.yaml", "--config=smoke.yaml", *TINY, "--run_id=r"]
+    configs = [f"--config={name}.yaml", "--config=smoke.yaml", *TINY, *FEW_STEPS.get(name, []), "--run_id=r"]
     checkpoint = []
     if _learns(name):
         run("fit", *configs, *_needs(name, stage1), log_dir=tmp_path)
@@ -70,6 +72,7 @@ def test_every_overlay_fits(overlay: str, stage1: str, tmp_path: Path) -> None:
         "--data.quotas=null",
         "--model.metrics=[Qabf]",
         *needs,
+        *FEW_STEPS.get(name, []),
         log_dir=tmp_path,
     )
 

@@ -11,16 +11,20 @@ from fusion_lightning.methods.classical import (
     WaveletMaximum,
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
+from fusion_lightning.methods.ddfm import DDFM
 from fusion_lightning.methods.drfusion import DRFusion
 from fusion_lightning.methods.gifnet import GIFNet
 from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.loading import build_method, check_weights, load_method, read_checkpoint
+from fusion_lightning.methods.prior import UnconditionalPrior
 from fusion_lightning.methods.restore_then_fuse import RestoreThenFuse
 from fusion_lightning.methods.restormer import Restormer
+from fusion_lightning.methods.rffusion import RFFusion
 from fusion_lightning.methods.u2fusion import U2Fusion
 from fusion_lightning.methods.vdmufusion import VDMUFusion
 
 __all__ = [
+    "DDFM",
     "IFCNN",
     "Average",
     "CLEDStage1",
@@ -34,9 +38,11 @@ __all__ = [
     "GuidedFilter",
     "LaplacianPyramid",
     "Maximum",
+    "RFFusion",
     "RestoreThenFuse",
     "Restormer",
     "U2Fusion",
+    "UnconditionalPrior",
     "VDMUFusion",
     "WaveletMaximum",
     "build_method",
