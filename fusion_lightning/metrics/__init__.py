@@ -26,6 +26,7 @@ from .cled import (
     Nabf,
     Qabf,
 )
+from .color import CIEDE2000, hue, saturation
 from .drfusion import Q_C, Q_CB, Q_CV, Q_G, Q_M, Q_MI, Q_NCIE, Q_P, Q_S, Q_SF, Q_TE, Q_Y
 from .functional.images import to_grey_levels
 from .restoration import RestorationPSNR, RestorationSSIM
@@ -37,13 +38,17 @@ DRFUSION = (Q_MI, Q_NCIE, Q_G, Q_P, Q_CB, Q_Y)
 _CLED_RELATIVES = (EN, SD, SF, AG, CC, SCD, PSNR, MSE, MS_SSIM, MEF_SSIM, FMI_pixel)
 _DRFUSION_RELATIVES = (Q_TE, Q_M, Q_SF, Q_S, Q_C, Q_CV)
 
+COLOR = (saturation, hue, CIEDE2000)
+"""What is left of the colour of the source that has it: the others look at grey levels."""
+
 METRICS: dict[str, type[FusionMetric]] = {
-    metric.__name__: metric for metric in (*CLED, *_CLED_RELATIVES, *DRFUSION, *_DRFUSION_RELATIVES)
+    metric.__name__: metric for metric in (*CLED, *_CLED_RELATIVES, *DRFUSION, *_DRFUSION_RELATIVES, *COLOR)
 }
 """Every fusion metric by its published name."""
 
 __all__ = [
     "CLED",
+    "COLOR",
     "DRFUSION",
     "FMI",
     "METRICS",

@@ -9,7 +9,16 @@ import torch
 
 import fusion_lightning.metrics
 from fusion_lightning.errors import UserError
-from fusion_lightning.metrics import CLED, DRFUSION, FMI, METRICS, RestorationPSNR, RestorationSSIM, fusion_metrics
+from fusion_lightning.metrics import (
+    CLED,
+    COLOR,
+    DRFUSION,
+    FMI,
+    METRICS,
+    RestorationPSNR,
+    RestorationSSIM,
+    fusion_metrics,
+)
 from fusion_lightning.metrics import functional as fn
 
 from .conftest import scene
@@ -34,16 +43,25 @@ def test_the_families_are_complete():
     relatives = ["EN", "SD", "SF", "AG", "CC", "SCD", "PSNR", "MSE", "MS_SSIM", "MEF_SSIM", "FMI_pixel"]
     second = ["Q_MI", "Q_NCIE", "Q_G", "Q_P", "Q_CB", "Q_Y"]
     second_relatives = ["Q_TE", "Q_M", "Q_SF", "Q_S", "Q_C", "Q_CV"]
-    assert list(METRICS) == [*published, *relatives, *second, *second_relatives]
+    assert list(METRICS) == [*published, *relatives, *second, *second_relatives, "saturation", "hue", "CIEDE2000"]
     assert [metric.__name__ for metric in CLED] == published
     assert [metric.__name__ for metric in DRFUSION] == second
+
+
+def _images(name, size):
+    """A fused image and its sources; source b is in colour for the metrics that need one."""
+    fused, a, b = scene(size)
+    if METRICS[name] not in COLOR:
+        return fused, a, b
+    tint = torch.tensor([1.0, 0.8, 0.6]).view(3, 1, 1)
+    return fused * tint, a, b * tint
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_values_lie_in_the_stated_range(name):
     metric = METRICS[name]()
     lowest, highest = metric.value_range
-    fused, a, b = scene(176 if name == "MS_SSIM" else 48)
+    fused, a, b = _images(name, 176 if name == "MS_SSIM" else 48)
     for images in ((fused, a, b), (a, a, a), (1 - a, a, b)):
         value = metric.per_image(*images)
         assert value.isnan().all() or ((value >= lowest - 1e-9) & (value <= highest + 1e-9)).all()
@@ -54,7 +72,7 @@ def test_the_direction_is_right(name):
     metric = METRICS[name]
     # the published Q_TE, with its swapped marginals, does not tell noise from detail
     make = functools.partial(metric, marginals="textbook") if name == "Q_TE" else metric
-    fused, a, b = scene(176 if name == "MS_SSIM" else 64)
+    fused, a, b = _images(name, 176 if name == "MS_SSIM" else 64)
     # few levels, so that a histogram of a small image is not mostly empty
     fused, a, b = ((image * 17).round() / 17 for image in (fused, a, b))
     # entropy, contrast and detail of the fused image alone call noise an improvement
@@ -141,4 +159,4 @@ def test_restoration_metrics_average_over_images():
 def test_scoring_warns_about_nothing_else():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fusion_metrics([name for name in METRICS if name != "MS_SSIM"], prefix="").update(*scene(48))
+        fusion_metrics([name for name in METRICS if name != "MS_SSIM"], prefix="").update(*_images("hue", 48))

@@ -26,6 +26,8 @@ class GreyImages(NamedTuple):
     one, so that the memory needed is that of one image and its maps stay in the cache."""
     dtype: torch.dtype
     """The type of the values to give."""
+    originals: tuple[Tensor, Tensor, Tensor]
+    """The images as they were given, (B, 1 or 3, H, W) in [0, 1], for scores of colour."""
 
 
 class Score(Protocol[Options]):
@@ -92,7 +94,7 @@ def to_grey_levels(fused: Tensor, source_a: Tensor, source_b: Tensor) -> GreyIma
         (grey_levels(f), grey_levels(a), grey_levels(b))
         for f, a, b in zip(fused.split(step), source_a.split(step), source_b.split(step), strict=True)
     ]
-    return GreyImages(groups, torch.promote_types(fused.dtype, torch.float32))
+    return GreyImages(groups, torch.promote_types(fused.dtype, torch.float32), (fused, source_a, source_b))
 
 
 def grey_levels(image: Tensor) -> Tensor:
