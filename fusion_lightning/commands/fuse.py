@@ -12,6 +12,7 @@ from fusion_lightning.commands.assumed import assumed_degradation
 from fusion_lightning.commands.devices import find_device
 from fusion_lightning.commands.pairing import pair_by_stem
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.color import ColorRule
 from fusion_lightning.imaging.contact_sheet import contact_sheet
 from fusion_lightning.imaging.convert import grey_if_equal, to_image, to_tensor
 from fusion_lightning.imaging.io import read_image, write_image
@@ -30,6 +31,7 @@ def fuse(
     strength_a: float = 1.0,
     strength_b: float = 1.0,
     balance: float = 0.5,
+    color: ColorRule | None = None,
     degradation_a: str | None = None,
     degradation_b: str | None = None,
     noise: float = 0.0,
@@ -51,6 +53,8 @@ def fuse(
         strength_a: Removal strength for source a: 0 keeps its degradation, 1 removes it.
         strength_b: Removal strength for source b.
         balance: Cross-modal balance: 0 leans to source a, 1 to source b, 0.5 is as trained.
+        color: What stays of a colour where the fusion is brighter or darker than the source in colour: its
+            ``saturation``, or the ``chroma`` as the method merges it. By default as the method was trained.
         degradation_a: What happened to source a, for methods that undo known degradations, e.g.
             ``"blur(sigma=2)+downsample(4)"``; the image then has its sensor's own size.
         degradation_b: What happened to source b.
@@ -79,6 +83,7 @@ def fuse(
         raise UserError(f"{type(method).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     if trajectory and type(method).trajectory_sheet is FusionMethod.trajectory_sheet:
         raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
+    method.color_rule = color or method.color_rule
     for name, files in track(pairs.items(), description="fusing"):
         batch = _read_pair(name, files, degradation)
         result = fuse_batch(method, batch, controls, bf16)
@@ -100,8 +105,8 @@ def fuse_batch(
     """Fuse one pair (a batch of one) and return 8-bit images, grey when neither source is in colour."""
     colored = batch["source_a"].shape[1] == 3 or batch["source_b"].shape[1] == 3
     with torch.autocast(method.device.type, dtype=torch.bfloat16, enabled=bf16):
-        output = method.fuse(to_device(batch, method.device), controls)
-    images = {part: to_image(value[0]) for part, value in output.items()}  # type: ignore[index]
+        output = method(to_device(batch, method.device), controls)
+    images = {part: to_image(value[0]) for part, value in output.items()}
     if "fused" in images and not colored and images["fused"].ndim == 3:
         images["fused"] = np.round(images["fused"].mean(axis=2)).astype(np.uint8)
     return images

@@ -8,8 +8,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from fusion_lightning.batch import Controls, FusionBatch, FusionOutput
-from fusion_lightning.errors import UserError
+from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, sources
+from fusion_lightning.errors import UserError, check_choice
+from fusion_lightning.imaging.color import ColorRule, keep_saturation
 from fusion_lightning.metrics import FusionMetric
 from fusion_lightning.scoring import RESTORATION_SCORES, ScoreRow, StepOutput, score_images, stage_means
 
@@ -39,6 +40,8 @@ class FusionMethod(LightningModule):
         metrics: Names of the fusion metrics to log.
         score_against: Score the fusion against the clean sources where they are known (``clean``), as tables
             under degradation do, or against what the sensors gave (``delivered``).
+        color_rule: Colour of the fusion where its luma departs from that of the source in colour: chroma is scaled with
+            it so that the ``saturation`` stays, or the ``chroma`` stays as the method merges it.
         size: Size of the networks. Overlays set it for every method; one that has no sizes makes no use of it.
 
     Raises:
@@ -57,15 +60,29 @@ class FusionMethod(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         metrics: Sequence[str] = CLED_METRICS,
         score_against: Literal["clean", "delivered"] = "clean",
+        color_rule: ColorRule = "saturation",
         size: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=self.HPARAMS_NOT_SAVED, logger=False)
         self.optimizer = optimizer
         self.scheduler = scheduler
+        check_choice("color_rule", color_rule, ColorRule)
         self.score_against = score_against
+        self.color_rule: ColorRule = color_rule
         self.fusion_scores = tuple(metrics)
         self.scores = nn.ModuleDict({stage: stage_means(metrics) for stage in ("val", "test")})
+
+    def forward(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """Fuse a batch as `fuse` does and colour the fusion by `color_rule`: what is scored, shown and written."""
+        output = self.fuse(batch, controls)
+        if self.color_rule == "saturation" and "fused" in output and output["fused"].shape[1] == 3:
+            delivered = sources(batch)
+            seen = (output.get("restored_a", delivered[0]), output.get("restored_b", delivered[1]))
+            colored = next((image for image in seen if image.shape[1] == 3), None)
+            if colored is not None:
+                output["fused"] = keep_saturation(output["fused"], colored.to(output["fused"].dtype))
+        return output
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """Fuse a batch of sources (B, 1 or 3, H, W) in [0, 1] of any size.
@@ -134,7 +151,8 @@ class FusionMethod(LightningModule):
 
     def predict_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:
         """Fuse a batch."""
-        return self.fuse(batch)
+        output: FusionOutput = self(batch)
+        return output
 
     def log_losses(self, losses: Mapping[str, Tensor], batch: FusionBatch) -> Tensor:
         """Log the named parts of a loss as ``train/<name>`` and return the part called ``loss``."""
@@ -146,7 +164,7 @@ class FusionMethod(LightningModule):
         return losses["loss"]
 
     def _score(self, stage: str, batch: FusionBatch) -> StepOutput:
-        output = self.fuse(batch)
+        output = self(batch)
         # mixed precision is for networks: a metric in bfloat16 is a wrong number
         with torch.autocast(self.device.type, enabled=False):
             return StepOutput(output=output, rows=self._rows(stage, batch, output))

@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_metrics_and_everything_is_written(
     data.setup("test")
     noisy = [row for row in rows if row["scenario"] == "drfusion_noise" and row["method"] == "average"]
     for row, batch in zip(noisy, data.test_dataloader(), strict=True):
-        fused = Average().fuse(batch)["fused"]
+        fused = Average()(batch)["fused"]
         for name in ("MI", "Qabf"):
             expected = METRICS[name]().per_image(fused, batch["clean_a"], batch["clean_b"]).item()
             assert float(row[name]) == pytest.approx(expected, rel=1e-6)
