@@ -2,6 +2,7 @@
 
 from fusion_lightning.batch import Controls, FusionOutput
 from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.ccf import CCF
 from fusion_lightning.methods.classical import (
     Average,
     ClassicalRestorer,
@@ -24,6 +25,7 @@ from fusion_lightning.methods.u2fusion import U2Fusion
 from fusion_lightning.methods.vdmufusion import VDMUFusion
 
 __all__ = [
+    "CCF",
     "DDFM",
     "IFCNN",
     "Average",
