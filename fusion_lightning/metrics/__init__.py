@@ -4,47 +4,43 @@ from collections.abc import Sequence
 
 from torchmetrics import MetricCollection
 
-from fusion_lightning.errors import UserError
-
-from .base import FusionMetric
-from .cled import (
-    AG,
-    CC,
-    EN,
-    FMI,
-    MEF_SSIM,
-    MI,
-    MS_SSIM,
-    MSE,
-    PSNR,
-    SCD,
-    SD,
-    SF,
-    SSIM,
-    VIF,
-    FMI_pixel,
-    Nabf,
-    Qabf,
+from fusion_lightning.errors import check_choice
+from fusion_lightning.metrics import (
+    color,
+    detail,
+    exposure,
+    features,
+    gradients,
+    information,
+    perception,
+    phase,
+    similarity,
+    statistics,
+    structure,
 )
-from .color import CIEDE2000, hue, saturation
-from .drfusion import Q_C, Q_CB, Q_CV, Q_G, Q_M, Q_MI, Q_NCIE, Q_P, Q_S, Q_SF, Q_TE, Q_Y
-from .functional.images import to_grey_levels
-from .restoration import RestorationPSNR, RestorationSSIM
+from fusion_lightning.metrics.base import FusionMetric
+from fusion_lightning.metrics.features import FMI
+from fusion_lightning.metrics.functional.images import to_grey_levels
+from fusion_lightning.metrics.restoration import RestorationPSNR, RestorationSSIM
 
-CLED = (MI, VIF, Qabf, Nabf, SSIM)
+CLED: tuple[type[FusionMetric], ...] = (information.MI, structure.VIF, gradients.Qabf, gradients.Nabf, structure.SSIM)
 """The five metrics of CLED-Fusion's tables."""
-DRFUSION = (Q_MI, Q_NCIE, Q_G, Q_P, Q_CB, Q_Y)
+DRFUSION: tuple[type[FusionMetric], ...] = (
+    information.Q_MI,
+    information.Q_NCIE,
+    gradients.Q_G,
+    phase.Q_P,
+    perception.Q_CB,
+    similarity.Q_Y,
+)
 """The six metrics of DRFusion's tables."""
-_CLED_RELATIVES = (EN, SD, SF, AG, CC, SCD, PSNR, MSE, MS_SSIM, MEF_SSIM, FMI_pixel)
-_DRFUSION_RELATIVES = (Q_TE, Q_M, Q_SF, Q_S, Q_C, Q_CV)
-
-COLOR = (saturation, hue, CIEDE2000)
+COLOR: tuple[type[FusionMetric], ...] = (color.saturation, color.hue, color.CIEDE2000)
 """What is left of the colour of the source that has it: the others look at grey levels."""
 
 METRICS: dict[str, type[FusionMetric]] = {
-    metric.__name__: metric for metric in (*CLED, *_CLED_RELATIVES, *DRFUSION, *_DRFUSION_RELATIVES, *COLOR)
+    metric.__name__: metric for metric in (*CLED, *DRFUSION, *FusionMetric.listed)
 }
-"""Every fusion metric by its published name."""
+"""Every fusion metric by its published name: those of the papers' tables first."""
 
 __all__ = [
     "CLED",
@@ -55,9 +51,12 @@ __all__ = [
     "FusionMetric",
     "RestorationPSNR",
     "RestorationSSIM",
+    "detail",
+    "exposure",
+    "features",
     "fusion_metrics",
+    "statistics",
     "to_grey_levels",
-    *METRICS,
 ]
 
 
@@ -65,14 +64,13 @@ def fusion_metrics(names: Sequence[str], prefix: str) -> MetricCollection:
     """The metrics called `names`, logged under `prefix` (for example `test/`).
 
     Raises:
-        UserError: if a name is not a metric; the message lists those there are.
+        UserError: If a name is not a metric; the message lists those there are.
 
     Example:
         >>> list(fusion_metrics(["MI", "Qabf"], prefix="test/").keys())
         ['test/MI', 'test/Qabf']
     """
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise UserError(f"`metrics` must be among {', '.join(METRICS)}, but got {', '.join(unknown)}")
+    for name in names:
+        check_choice("metrics", name, METRICS)
     # with compute groups, metrics whose states agree after the first batch are merged for good
     return MetricCollection({name: METRICS[name]() for name in names}, prefix=prefix, compute_groups=False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from .functional.images import GreyImages, Score, to_grey_levels
+from fusion_lightning.metrics.functional.images import GreyImages, Score, to_grey_levels
 
 
 class ImageMean(Metric):
@@ -63,16 +63,31 @@ class ImageMean(Metric):
 class FusionMetric(ImageMean):
     """A fusion metric, averaged over images.
 
-    A subclass says which function it computes, how its values are read and where they lie.
+    A subclass says which function it computes, how its values are read and where they lie. Its name is the metric's:
+    with it, the metric is found wherever metrics are named.
 
     Args:
         options: The named options of the subclass's function.
+
+    Example:
+        >>> import torch
+        >>> from fusion_lightning.metrics import METRICS
+        >>> a, b = torch.rand(2, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> print(f"{METRICS['MI']()((a + b) / 2, a, b):.3f}")
+        7.474
     """
 
     definition: ClassVar[Callable[..., Tensor]]
     """The function of `metrics.functional` that gives the per-image values."""
     value_range: ClassVar[tuple[float, float]]
     """The smallest and the largest value an image can have."""
+    listed: ClassVar[list[type["FusionMetric"]]] = []
+    """Every metric that users may name, in the order of definition."""
+
+    def __init_subclass__(cls, listed: bool = True, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if listed:
+            FusionMetric.listed.append(cls)
 
     def __init__(self, **options: Any) -> None:
         super().__init__()

@@ -1,18 +1,11 @@
 """Colour scores: what is left of the colour of the source that has it. NaN for pairs without colour."""
 
-from .base import FusionMetric
-from .functional import color
+from fusion_lightning.metrics.base import FusionMetric
+from fusion_lightning.metrics.functional import color
 
 
 class saturation(FusionMetric):
-    """Saturation of the fusion as a share of the source's; 1 keeps it, less is paler, more is gaudier.
-
-    Example:
-        >>> import torch
-        >>> a, b = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        >>> print(f"{saturation()((a + 1) / 2, a[:, :1], a):.3f}")
-        0.520
-    """
+    """Saturation of the fusion as a share of the source's; 1 keeps it, less is paler, more is gaudier."""
 
     definition = staticmethod(color.saturation)
     higher_is_better, is_differentiable = None, False
@@ -25,14 +18,7 @@ class saturation(FusionMetric):
 
 
 class hue(FusionMetric):
-    """How far hues turn against the source in colour, in degrees, weighted by its chroma.
-
-    Example:
-        >>> import torch
-        >>> a, b = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        >>> print(f"{hue()((a + 1) / 2, a[:, :1], a):.3f}")
-        4.857
-    """
+    """How far hues turn against the source in colour, in degrees, weighted by its chroma."""
 
     definition = staticmethod(color.hue)
     higher_is_better, is_differentiable = False, False
@@ -40,14 +26,7 @@ class hue(FusionMetric):
 
 
 class CIEDE2000(FusionMetric):
-    """Mean colour difference ΔE00 to the source in colour; about 1 is just visible. Lightness counts as well.
-
-    Example:
-        >>> import torch
-        >>> a, b = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        >>> print(f"{CIEDE2000()((a + 1) / 2, a[:, :1], a):.3f}")
-        20.350
-    """
+    """Mean colour difference ΔE00 to the source in colour; about 1 is just visible. Lightness counts as well."""
 
     definition = staticmethod(color.ciede2000)
     higher_is_better, is_differentiable = False, False

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from .base import ImageMean
-from .functional.restoration import psnr_to, ssim_to
+from fusion_lightning.metrics.base import ImageMean
+from fusion_lightning.metrics.functional.restoration import psnr_to, ssim_to
 
 
 class RestorationPSNR(ImageMean):

@@ -24,8 +24,9 @@ def batch(numbers: list[int], size: int = 48) -> list[Tensor]:
 
 
 def scores(batches: list[list[int]]) -> dict[str, float]:
-    small = fusion_metrics([name for name in METRICS if name != "MS_SSIM"], prefix="")
-    large = fusion_metrics(["MS_SSIM"], prefix="")
+    fits = {name: metric.definition.smallest <= 48 for name, metric in METRICS.items()}
+    small = fusion_metrics([name for name in fits if fits[name]], prefix="")
+    large = fusion_metrics([name for name in fits if not fits[name]], prefix="")
     restoration = {"psnr_to": RestorationPSNR(), "ssim_to": RestorationSSIM()}
     for numbers in batches:
         fused, a, b = batch(numbers)

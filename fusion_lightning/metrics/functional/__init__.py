@@ -1,16 +1,16 @@
 """One pure function per metric: `name(fused, source_a, source_b, **options)` on [0, 1] images gives (B,) values."""
 
-from .detail import q_m, q_sf
-from .exposure import mef_ssim
-from .features import fmi
-from .gradients import nabf, q_g, qabf
-from .information import en, mi, q_mi, q_ncie, q_te
-from .perception import q_cb, q_cv
-from .phase import q_p
-from .restoration import psnr_to, ssim_to
-from .similarity import q_c, q_s, q_y
-from .statistics import ag, cc, mse, psnr, scd, sd, sf
-from .structure import ms_ssim, ssim, vif
+from fusion_lightning.metrics.functional.detail import q_m, q_sf
+from fusion_lightning.metrics.functional.exposure import mef_ssim
+from fusion_lightning.metrics.functional.features import fmi
+from fusion_lightning.metrics.functional.gradients import nabf, q_g, qabf
+from fusion_lightning.metrics.functional.information import en, mi, q_mi, q_ncie, q_te
+from fusion_lightning.metrics.functional.perception import q_cb, q_cv
+from fusion_lightning.metrics.functional.phase import q_p
+from fusion_lightning.metrics.functional.restoration import psnr_to, ssim_to
+from fusion_lightning.metrics.functional.similarity import q_c, q_s, q_y
+from fusion_lightning.metrics.functional.statistics import ag, cc, mse, psnr, scd, sd, sf
+from fusion_lightning.metrics.functional.structure import ms_ssim, ssim, vif
 
 __all__ = [
     "ag",

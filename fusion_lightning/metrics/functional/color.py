@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .images import GreyImages, Score, to_grey_levels
+from fusion_lightning.metrics.functional.images import GreyImages, Score, to_grey_levels
 
 _TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
 _WHITE = (0.95047, 1.0, 1.08883)
@@ -32,6 +32,7 @@ def color_score(definition: Callable[[Tensor, Tensor], Tensor]) -> Score[[]]:
         return score_grey(to_grey_levels(fused, source_a, source_b))
 
     score.score_grey = score_grey  # type: ignore[attr-defined]
+    score.smallest = 1  # type: ignore[attr-defined]
     return cast(Score[[]], score)
 
 

@@ -6,8 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import Moments, flags, gaussian, local_moments, root, sum_up, working_type
-from .images import fusion_score
+from fusion_lightning.metrics.functional.filters import (
+    Moments,
+    flags,
+    gaussian,
+    local_moments,
+    root,
+    sum_up,
+    working_type,
+)
+from fusion_lightning.metrics.functional.images import fusion_score
 
 _WINDOW = 11
 _BOX = (1 / _WINDOW,) * _WINDOW

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import flags, strips
-from .images import fusion_score
+from fusion_lightning.metrics.functional.filters import flags, strips
+from fusion_lightning.metrics.functional.images import fusion_score
 
 _STRIP = 2**16  # bytes of a map of the strips that are taken at a time
 _CHUNK = 2**10  # windows whose 9 x 9 joint distributions are made at a time, so that they stay in a core's cache

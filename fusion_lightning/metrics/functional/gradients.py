@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import flags, root, sobel, strips, sum_up
-from .images import fusion_score
+from fusion_lightning.metrics.functional.filters import flags, root, sobel, strips, sum_up
+from fusion_lightning.metrics.functional.images import fusion_score
 
 _STRIP = 2**18  # bytes of a map: those of three images are worked on together
 

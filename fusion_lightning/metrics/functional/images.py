@@ -34,6 +34,8 @@ class Score(Protocol[Options]):
     """A public metric: its three images by place or by name, then its options."""
 
     __name__: str
+    smallest: int
+    """The smallest height and width of an image: below it no window fits."""
 
     def __call__(
         self, fused: Tensor, source_a: Tensor, source_b: Tensor, *args: Options.args, **kwargs: Options.kwargs
@@ -54,7 +56,7 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Opt
     several metrics of the same images share that work. Autocast is off inside.
 
     Args:
-        smallest: Height and width below which the metric has no window to look through.
+        smallest: The smallest height and width of an image: below it no window fits.
     """
 
     def decorate(definition: Definition[Options]) -> Score[Options]:
@@ -76,6 +78,7 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Opt
             return score_grey(to_grey_levels(fused, source_a, source_b), *args, **kwargs)
 
         score.score_grey = score_grey  # type: ignore[attr-defined]
+        score.smallest = smallest  # type: ignore[attr-defined]
         return cast(Score[Options], score)
 
     return decorate

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .histograms import bins, entropy, histogram, joint_histogram, mutual_information
-from .images import fusion_score, stretch
+from fusion_lightning.metrics.functional.histograms import bins, entropy, histogram, joint_histogram, mutual_information
+from fusion_lightning.metrics.functional.images import fusion_score, stretch
 
 
 @fusion_score()

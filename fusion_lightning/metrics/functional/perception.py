@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import separable, sobel
-from .images import fusion_score, stretch
+from fusion_lightning.metrics.functional.filters import separable, sobel
+from fusion_lightning.metrics.functional.images import fusion_score, stretch
 
 _BLOCK = 16
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import gaussian, local_moments, sum_up
-from .images import fusion_score
+from fusion_lightning.metrics.functional.filters import gaussian, local_moments, sum_up
+from fusion_lightning.metrics.functional.images import fusion_score
 
 _EPS = 1e-4
 _SCALES, _ORIENTATIONS = 4, 6

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import gaussian, local_moments
-from .structure import ssim_map
+from fusion_lightning.metrics.functional.filters import gaussian, local_moments
+from fusion_lightning.metrics.functional.structure import ssim_map
 
 
 def psnr_to(image: Tensor, clean: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from .filters import Moments, gaussian, local_moments
-from .images import fusion_score
-from .structure import ssim_map
+from fusion_lightning.metrics.functional.filters import Moments, gaussian, local_moments
+from fusion_lightning.metrics.functional.images import fusion_score
+from fusion_lightning.metrics.functional.structure import ssim_map
 
 _PAIRS = ((0, 1), (0, 2))
 # Windows of 8-bit images that are not flat have variances above 1e-6; rounding stays below 1e-10.

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from .filters import root
-from .images import fusion_score
+from fusion_lightning.metrics.functional.filters import root
+from fusion_lightning.metrics.functional.images import fusion_score
 
 
 @fusion_score()

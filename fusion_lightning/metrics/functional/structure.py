@@ -7,8 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .filters import Moments, gaussian, local_moments, separable, sum_up, working_type
-from .images import fusion_score
+from fusion_lightning.metrics.functional.filters import (
+    Moments,
+    gaussian,
+    local_moments,
+    separable,
+    sum_up,
+    working_type,
+)
+from fusion_lightning.metrics.functional.images import fusion_score
 
 Reduction = Literal["sum", "mean"]
 
