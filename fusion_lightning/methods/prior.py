@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,13 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusion_lightning.batch import AppliedDegradation, Controls, FusionBatch, FusionOutput, clean, sources
-from fusion_lightning.diffusion.denoising import NoiseLevel
+from fusion_lightning.diffusion.denoising import NoiseLevel, NoiseSchedule
 from fusion_lightning.diffusion.flow import TIMES, from_velocity, to_line
 from fusion_lightning.diffusion.sampling import draw_noise, generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
 from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.pretrained import load_strict, read_weights
 from fusion_lightning.networks.denoising_unet import DenoisingSize, DenoisingUNet
+from fusion_lightning.networks.guided_unet import GuidedUNet
 from fusion_lightning.operators import from_batch
 
 
@@ -41,6 +44,7 @@ class VelocityPrior(Prior):
 
     def __init__(self, size: DenoisingSize = "base") -> None:
         super().__init__()
+        self.size: DenoisingSize = size
         self.network = DenoisingUNet(size)
 
     def velocity(self, line: Tensor, s: Tensor) -> Tensor:
@@ -51,6 +55,38 @@ class VelocityPrior(Prior):
         """The clean image and the noise in a diffusion's state (B, 1, H, W)."""
         line, s = to_line(state, level.alpha_bar.to(state.device))
         return from_velocity(line, self.velocity(line, s), s)
+
+
+class GuidedPrior(Prior):
+    """What a published network of guided diffusion knows of RGB images; it predicts noise at 1000 times.
+
+    Args:
+        weights: The file, named as published; nothing of it is shipped.
+
+    Raises:
+        UserError: If the file cannot be read, or holds something else.
+    """
+
+    channels = 3
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__()
+        state = read_weights(weights)
+        if "input_blocks.0.0.weight" not in state:
+            raise UserError(f"{weights} holds no network of guided diffusion: give its file, or a .ckpt with a prior")
+        self.network = GuidedUNet.like(state)
+        load_strict(self.network, state, weights)
+        self.schedule = NoiseSchedule()
+
+    def predict(self, state: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+        """The clean image and the noise in a diffusion's state (B, 3, H, W), by the nearest time it was taught."""
+        line, s = to_line(state, level.alpha_bar.to(state.device))
+        alpha_bars = self.schedule.alpha_bar
+        t = (alpha_bars - level.alpha_bar.to(state.device).reshape(-1, 1)).abs().argmin(dim=1).expand(len(state))
+        alpha, sigma = (part.sqrt()[:, None, None, None] for part in (alpha_bars[t], 1 - alpha_bars[t]))
+        taught = (alpha + sigma) * line
+        clean = (taught - sigma * self.network(taught, t)) / alpha
+        return from_velocity(line, (line - clean) / s, s)
 
 
 class UnconditionalPrior(FusionMethod):

@@ -11,7 +11,7 @@ from fusion_lightning.diffusion.sampling import draw_noise, generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
 from fusion_lightning.methods.loading import load_method
-from fusion_lightning.methods.prior import Prior, UnconditionalPrior
+from fusion_lightning.methods.prior import GuidedPrior, Prior, UnconditionalPrior, VelocityPrior
 from fusion_lightning.networks.denoising_unet import DenoisingSize
 
 
@@ -22,7 +22,8 @@ class PriorFusion(UnconditionalPrior):
     implements `guide`.
 
     Args:
-        prior: A checkpoint of `UnconditionalPrior` or of any method that learns one.
+        prior: A checkpoint of `UnconditionalPrior` or of any method that learns one, or a weight file of guided
+            diffusion, named as published.
         size: Size of the prior's U-Net, if it is trained here.
         mixed: As in `UnconditionalPrior`.
         sampling_steps: How often the prior is asked, of 1000 times.
@@ -53,8 +54,10 @@ class PriorFusion(UnconditionalPrior):
         self.levels = NoiseSchedule().levels(even_times(sampling_steps))
         self.stretch = stretch
         if prior is not None:
-            self.prior, size = load_prior(prior)
-            self.hparams.update(prior=None, size=size)
+            self.prior = load_prior(prior)
+            if isinstance(self.prior, VelocityPrior):
+                # a checkpoint holds the prior: it is read without the file that came from
+                self.hparams.update(prior=None, size=self.prior.size)
 
     def guide(self, a: Tensor, b: Tensor) -> Guide:
         """What draws an estimate to the sources (B, 1, H, W) on [−1, 1]; it may change from step to step."""
@@ -88,15 +91,17 @@ class PriorFusion(UnconditionalPrior):
         return super().configure_optimizers()
 
 
-def load_prior(path: str) -> tuple[Prior, DenoisingSize]:
-    """The prior in a checkpoint, frozen, and its size.
+def load_prior(path: str) -> Prior:
+    """The prior in a checkpoint, or in a weight file of guided diffusion, frozen.
 
     Raises:
-        UserError: If the checkpoint cannot be read, or its method has no prior.
+        UserError: If the file cannot be read, or has no prior.
     """
+    if not path.endswith(".ckpt"):
+        return GuidedPrior(path).requires_grad_(False)
     method = load_method(path, UnconditionalPrior)
     assert isinstance(method, UnconditionalPrior)
-    return method.prior.requires_grad_(False), method.hparams["size"]
+    return method.prior.requires_grad_(False)
 
 
 def on_luma(guide: Guide) -> Guide:

@@ -18,7 +18,7 @@ class RFFusion(LumaFusion):
     """Asks a prior once, for the clean image behind the visible one, and draws that to both sources.
 
     Args:
-        prior: A checkpoint of `UnconditionalPrior` or of any method that learns one. None is what the released code
+        prior: As in `PriorFusion`. None is what the released code
             comes to: a clean image of mid-grey, whatever the prior; each source then counts by its distance from
             mid-grey, a for two thirds at most. That is a rule of every pixel, without a network.
         level: s in (0, 1], how much noise the prior is told that the visible image holds. At the paper's 1 a prior can
@@ -45,7 +45,7 @@ class RFFusion(LumaFusion):
         check_choice("likelihood", likelihood, Expectation)
         self.level, self.stretch = line_level(level), stretch
         self.likelihood: Expectation = likelihood
-        self.prior = None if prior is None else load_prior(prior)[0]
+        self.prior = None if prior is None else load_prior(prior)
 
     def fuse_luma(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse grey images (B, 1, H, W) in [0, 1]."""

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from fusion_lightning.batch import FusionBatch
+from fusion_lightning.diffusion.denoising import add_noise, remove_noise
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import as_rgb, rgb_to_cbcr, rgb_to_luma
-from fusion_lightning.methods import DDFM, Controls, UnconditionalPrior, build_method
+from fusion_lightning.methods import DDFM, Controls, RFFusion, UnconditionalPrior, build_method
 from fusion_lightning.methods.prior import Prior
 from fusion_lightning.methods.prior_fusion import on_luma, stretched
+from fusion_lightning.networks.guided_unet import GuidedUNet
 from tests.conftest import save
 from tests.reference.gaussian_prior import GaussianPrior
 
@@ -147,6 +149,38 @@ def test_a_trained_prior_is_taken_from_any_checkpoint_that_has_one(tmp_path: Pat
         assert torch.equal(method.fuse(batch)["fused"], alone.fuse(batch)["fused"])
     with pytest.raises(UserError, match="`prior` is trained already: there is nothing to train"):
         method.configure_optimizers()
+
+
+def test_weights_of_guided_diffusion_are_a_prior_of_colour_images(tmp_path: Path) -> None:
+    network = GuidedUNet(32, (1, 2), (False, True))
+    torch.nn.init.normal_(network.out[2].weight, std=0.05)
+    torch.save(network.state_dict(), tmp_path / "guided.pt")
+    method = build_method(
+        {"class_path": "DDFM", "init_args": {"prior": str(tmp_path / "guided.pt"), "sampling_steps": 3}}
+    )
+    assert isinstance(method, DDFM)
+    state = torch.randn(2, 3, 9, 7)
+    with torch.no_grad():
+        for level in method.levels:  # at the times it was taught it is asked for them
+            clean, noise = method.prior.predict(state, level)
+            told = network(state, torch.tensor([level.t, level.t]))
+            expected = remove_noise(state, told, level.alpha_bar).clamp(-1, 1)
+            torch.testing.assert_close(clean, expected, atol=2e-2 if level.t > 900 else 1e-4, rtol=0)
+            torch.testing.assert_close(add_noise(clean, noise, level.alpha_bar), state, atol=1e-4, rtol=0)
+        fused = method.fuse(make_batch(["one"], (9, 7)))["fused"]
+    assert fused.shape == (1, 3, 9, 7)
+    assert RFFusion(prior=str(tmp_path / "guided.pt")).fuse(make_batch(["one"], (9, 7)))["fused"].isfinite().all()
+
+
+def test_another_network_s_weights_are_no_prior(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="holds no network of guided diffusion: give its file"):
+        DDFM(prior=str(tmp_path / "other.pt"))
+    state = GuidedUNet(32, (1, 2), (False, True)).state_dict()
+    state["time_embed.0.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"does not fit GuidedUNet: .*time_embed.0.bias"):
+        DDFM(prior=str(tmp_path / "other.pt"))
 
 
 @pytest.mark.parametrize(
