@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.resize import same_size
+
+Modality = Literal["a", "b"]
+MODALITIES: tuple[Modality, Modality] = ("a", "b")
+"""``a`` carries intensity (infrared, PET, SPECT, CT), ``b`` detail (visible, MRI)."""
 
 
 class AppliedDegradation(TypedDict):
@@ -101,6 +105,17 @@ def sources(batch: FusionBatch) -> tuple[Tensor, Tensor]:
 def clean(batch: FusionBatch) -> tuple[Tensor, Tensor]:
     """The targets of both sources, at one size: (B, 1 or 3, H, W) in [0, 1] each."""
     return same_size(batch["clean_a"], batch["clean_b"])
+
+
+def known_clean(batch: FusionBatch, modality: Modality) -> Tensor:
+    """For which images the target of a source is a clean version of it, (B,).
+
+    A source as the sensor delivered it has no clean twin if it is its own.
+    """
+    side = MODALITIES.index(modality)
+    differs = (sources(batch)[side] != clean(batch)[side]).flatten(1).any(dim=1)
+    made = torch.tensor([one["scenario"] != "delivered" for one in batch["degradation"]], device=differs.device)
+    return differs | made
 
 
 def collate(samples: Sequence[FusionSample]) -> FusionBatch:

@@ -114,6 +114,17 @@ class FusionMethod(LightningModule):
         if controls not in (None, Controls()):
             raise UserError(f"{type(self).__name__} has no strength or balance controls: leave them at their defaults")
 
+    def balance_alone(self, controls: Controls | None) -> float:
+        """The balance; for methods that have no other knob.
+
+        Raises:
+            UserError: If a strength differs from its neutral value.
+        """
+        controls = controls or Controls()
+        if controls != Controls(balance=controls.balance):
+            raise UserError(f"{type(self).__name__} has no strength controls: leave them at 1")
+        return controls.balance
+
     def train(self, mode: bool = True) -> Self:
         """Switch between training and evaluation; a part with nothing but frozen parameters stays in evaluation."""
         super().train(mode)

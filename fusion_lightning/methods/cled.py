@@ -6,17 +6,15 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, sources
+from fusion_lightning.batch import MODALITIES, Controls, FusionBatch, FusionOutput, Modality, known_clean, sources
 from fusion_lightning.diffusion.sampling import Sampler, SamplingStep, generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.losses.criteria import FusionCriterion
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.loading import load_method
-from fusion_lightning.methods.residual_restorer import Modality, Objective, Restorer, Times
+from fusion_lightning.methods.residual_restorer import Objective, Restorer, Times
 from fusion_lightning.networks.degrade_fusion import DegradeFusion
 from fusion_lightning.networks.residual_unet import UNetSize
-
-_MODALITIES: tuple[Modality, Modality] = ("a", "b")
 
 
 class _CLED(FusionMethod):
@@ -28,7 +26,7 @@ class _CLED(FusionMethod):
         """I_res^θ of both sources (B, 1 or 3, H, W) in about [−1, 1]; `keys` vary the noise."""
         estimated = [
             self.restorer.estimate(modality, source, generators_for(batch["name"], modality, *keys))
-            for modality, source in zip(_MODALITIES, sources(batch), strict=True)
+            for modality, source in zip(MODALITIES, sources(batch), strict=True)
         ]
         return estimated[0], estimated[1]
 
@@ -39,7 +37,7 @@ class _CLED(FusionMethod):
         """
         return {
             modality: self.restorer.trajectory(modality, source, generators_for(batch["name"], modality))
-            for modality, source in zip(_MODALITIES, sources(batch), strict=True)
+            for modality, source in zip(MODALITIES, sources(batch), strict=True)
         }
 
     @torch.no_grad()
@@ -71,7 +69,7 @@ class _CLED(FusionMethod):
             for pair in zip(steps["a"], steps["b"], strict=True)
         ]
         parts = ("state", "residual", "noise", "restored")
-        return rows, [f"{modality}: {part}" for modality in _MODALITIES for part in parts]
+        return rows, [f"{modality}: {part}" for modality in MODALITIES for part in parts]
 
 
 class CLEDStage1(_CLED):
@@ -215,7 +213,7 @@ class CLEDStage2(_CLED):
         fused = self.network(a, residuals[0], b, residuals[1]).float()
         references = [
             self._reference(batch, key, source, residual)
-            for key, source, residual in zip(_MODALITIES, (a, b), residuals, strict=True)
+            for key, source, residual in zip(MODALITIES, (a, b), residuals, strict=True)
         ]
         loss, parts = self.criterion(fused, *references)
         if restoration is not None:
@@ -226,9 +224,7 @@ class CLEDStage2(_CLED):
     def _reference(batch: FusionBatch, key: Modality, source: Tensor, residual: Tensor) -> Tensor:
         clean = batch["clean_a"] if key == "a" else batch["clean_b"]
         restored = (source - residual).detach().clamp(0, 1)
-        # a source as the sensor delivered it has no clean twin if it is its own
-        known = (source != clean).flatten(1).any(dim=1)
-        known |= torch.tensor([one["scenario"] != "delivered" for one in batch["degradation"]], device=known.device)
+        known = known_clean(batch, key)
         if known.all():
             return clean
         return torch.where(known[:, None, None, None], clean, restored) if known.any() else restored
@@ -253,7 +249,7 @@ def restoration_losses(
     totals: dict[str, Tensor] = {}
     residuals = []
     for modality, source, clean in zip(
-        _MODALITIES,
+        MODALITIES,
         sources(batch),
         (batch["clean_a"], batch["clean_b"]),
         strict=True,

@@ -20,10 +20,10 @@ from fusion_lightning.diffusion.denoising import (
 from fusion_lightning.diffusion.sampling import draw_noise
 from fusion_lightning.errors import UserError
 from fusion_lightning.losses.functional import residual_loss
+from fusion_lightning.methods.residual_restorer import Times
 
 Prediction = Literal["noise", "clean"]
 """What a network's output stands for: the noise ε, or what is to be added to a base image for the clean one."""
-Times = Literal["all", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -115,3 +115,8 @@ class Denoiser(nn.Module):
         if self.prediction == "noise":
             return remove_noise(state, output.float(), alpha_bar)
         return output.float() if base is None else base + output.float()
+
+
+def lean(share: Tensor, balance: float) -> Tensor:
+    """Move shares of source a in [0, 1] to 1 as the balance falls from 0.5 to 0, and to 0 as it rises to 1."""
+    return share + abs(2 * balance - 1) * (float(balance < 0.5) - share)

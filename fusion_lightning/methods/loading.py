@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from fusion_lightning.errors import UserError
@@ -148,6 +149,7 @@ def first_stage(
     if checkpoint is not None:
         stage = load_method(checkpoint, expected)
         assert isinstance(stage, expected)
+        rank_zero_info(f"{type(owner).__name__}: stage 1 taken from {checkpoint}")
     elif arguments is not None:
         try:
             stage = expected(**arguments)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from fusion_lightning.batch import MODALITIES, Modality
 from fusion_lightning.diffusion.residual import ResidualSchedule, diffuse
 from fusion_lightning.diffusion.sampling import Sampler, SamplingStep, draw_noise, sample
 from fusion_lightning.errors import UserError
@@ -16,7 +17,6 @@ from fusion_lightning.networks.residual_unet import ResidualUNet, UNetSize
 
 Objective = Literal["residual", "residual_and_noise"]
 Times = Literal["all", "sampled"]
-Modality = Literal["a", "b"]
 
 
 class Restorer(nn.Module):
@@ -76,7 +76,7 @@ class Restorer(nn.Module):
         self.sampling_steps = sampling_steps
         self.sampler: Sampler = sampler
         self.start_noise = start_noise
-        modalities = ("shared",) if shared_network else get_args(Modality)
+        modalities = ("shared",) if shared_network else MODALITIES
         self.residual_networks = nn.ModuleDict({name: ResidualUNet(size, branch_init) for name in modalities})
         self.noise_networks = (
             nn.ModuleDict({name: ResidualUNet(size, branch_init) for name in modalities})

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.networks.layers import GroupNorm, pad_to_multiple
 from fusion_lightning.networks.residual_unet import TimeEmbedding
 
@@ -55,9 +55,7 @@ class DenoisingUNet(nn.Module):
         dropout: float | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(size, str) and size not in BASE_WIDTHS:
-            raise UserError(f"`size` must be one of {', '.join(BASE_WIDTHS)}, but got {size!r}")
-        width = BASE_WIDTHS[size] if isinstance(size, str) else size
+        width = size if isinstance(size, int) else base_width(size)
         if dropout is None:
             dropout = 0.1 if width >= BASE_WIDTHS["base"] else 0.0
         self.widths = [width << level for level in range(_LEVELS)]
@@ -109,6 +107,16 @@ class DenoisingUNet(nn.Module):
     def output(self, features: Tensor, like: Tensor) -> Tensor:
         """The noise (B, C', H, W), float32, from the decoder's last map; H and W are those of the state `like`."""
         return self.noise_decoder.output(features, like)
+
+
+def base_width(size: DenoisingSize) -> int:
+    """Channels of the first level.
+
+    Raises:
+        UserError: If there is no such size.
+    """
+    check_choice("size", size, DenoisingSize)
+    return BASE_WIDTHS[size]
 
 
 class EncoderLevel(nn.Module):
