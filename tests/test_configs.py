@@ -1,6 +1,8 @@
 """Every shipped configuration is run: fit, test and predict."""
 
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ from fusion_lightning.methods import FusionMethod
 
 from .conftest import TINY, run
 
-FEW_STEPS = {name: ["--model.sampling_steps=3"] for name in ("ddfm", "ccf")}
-"""Methods that sample in a hundred steps."""
+FEW_STEPS = {name: ["--model.sampling_steps=3"] for name in ("ddfm", "ccf", "text_difuse_stage1")}
+"""Methods that sample in many steps."""
 RUNS = sorted(path.stem for path in config_folder().glob("*.yaml"))
 ELSEWHERE = {"ddp_2node.yaml", "slurm.yaml"}
 """Overlays that need several machines or a batch system."""
@@ -34,16 +36,33 @@ def _learns(name: str) -> bool:
     return method.training_step is not FusionMethod.training_step
 
 
-def _needs(name: str, stage1: str) -> list[str]:
-    return [f"--model.stage1_checkpoint={stage1}"] if name == "cled_stage2" else []
+@pytest.fixture(scope="session")
+def stages(stage1: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Checkpoints of the first stages by their configuration, each trained for two steps when it is asked for."""
+    folder = tmp_path_factory.mktemp("stages")
+
+    @cache
+    def train(name: str) -> str:
+        if name == "cled_stage1":
+            return stage1
+        configs = [f"--config={name}.yaml", "--config=smoke.yaml", *TINY, *FEW_STEPS.get(name, []), "--run_id=r"]
+        run("fit", *configs, log_dir=folder)
+        return str(folder / name / "r" / "checkpoints" / "last.ckpt")
+
+    return train
+
+
+def _needs(name: str, stages: Callable[[str], str]) -> list[str]:
+    first = name.replace("stage2", "stage1")
+    return [] if first == name else [f"--model.stage1_checkpoint={stages(first)}"]
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_run_fits_tests_and_predicts(name: str, stage1: str, tmp_path: Path) -> None:
+def test_every_run_fits_tests_and_predicts(name: str, stages: Callable[[str], str], tmp_path: Path) -> None:
     configs = [f"--config={name}.yaml", "--config=smoke.yaml", *TINY, *FEW_STEPS.get(name, []), "--run_id=r"]
     checkpoint = []
     if _learns(name):
-        run("fit", *configs, *_needs(name, stage1), log_dir=tmp_path)
+        run("fit", *configs, *_needs(name, stages), log_dir=tmp_path)
         checkpoint = [f"--ckpt_path={tmp_path / name / 'r' / 'checkpoints' / 'last.ckpt'}"]
     run("test", *configs, *checkpoint, log_dir=tmp_path)
     run("predict", *configs, *checkpoint, log_dir=tmp_path)
@@ -58,11 +77,11 @@ def test_every_run_fits_tests_and_predicts(name: str, stage1: str, tmp_path: Pat
 @pytest.mark.parametrize(
     "overlay", [pytest.param(name, marks=pytest.mark.slow if name in ONE_NUMBER else ()) for name in OVERLAYS]
 )
-def test_every_overlay_fits(overlay: str, stage1: str, tmp_path: Path) -> None:
+def test_every_overlay_fits(overlay: str, stages: Callable[[str], str], tmp_path: Path) -> None:
     text = next(config_folder().rglob(overlay)).read_text()
     named = re.search(r"--config to (\w+)", text)
     name = named.group(1) if named else "cled_stage1"
-    needs = [] if overlay == "one_stage.yaml" else _needs(name, stage1)
+    needs = [] if overlay == "one_stage.yaml" else _needs(name, stages)
     configs = [f"--config={name}.yaml", "--config=smoke.yaml", f"--config={overlay}"]
     run(
         "fit",

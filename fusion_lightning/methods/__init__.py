@@ -13,20 +13,26 @@ from fusion_lightning.methods.classical import (
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.ddfm import DDFM
+from fusion_lightning.methods.dif_fusion import DifFusionStage1, DifFusionStage2
+from fusion_lightning.methods.diffusion_restorer import DiffusionRestorer
 from fusion_lightning.methods.drfusion import DRFusion
+from fusion_lightning.methods.drmf import DRMF
 from fusion_lightning.methods.gifnet import GIFNet
 from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.loading import build_method, check_weights, load_method, read_checkpoint
+from fusion_lightning.methods.mask_difuser import MaskDiFuser
 from fusion_lightning.methods.prior import UnconditionalPrior
 from fusion_lightning.methods.restore_then_fuse import RestoreThenFuse
 from fusion_lightning.methods.restormer import Restormer
 from fusion_lightning.methods.rffusion import RFFusion
+from fusion_lightning.methods.text_difuse import TextDiFuse
 from fusion_lightning.methods.u2fusion import U2Fusion
 from fusion_lightning.methods.vdmufusion import VDMUFusion
 
 __all__ = [
     "CCF",
     "DDFM",
+    "DRMF",
     "IFCNN",
     "Average",
     "CLEDStage1",
@@ -34,15 +40,20 @@ __all__ = [
     "ClassicalRestorer",
     "Controls",
     "DRFusion",
+    "DifFusionStage1",
+    "DifFusionStage2",
+    "DiffusionRestorer",
     "FusionMethod",
     "FusionOutput",
     "GIFNet",
     "GuidedFilter",
     "LaplacianPyramid",
+    "MaskDiFuser",
     "Maximum",
     "RFFusion",
     "RestoreThenFuse",
     "Restormer",
+    "TextDiFuse",
     "U2Fusion",
     "UnconditionalPrior",
     "VDMUFusion",
