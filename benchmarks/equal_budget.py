@@ -1,25 +1,31 @@
-"""Train every learned method on the same pairs for the same time and compare all: the tables of docs/results.md.
+"""Train every learned method on the same pairs for the same processor time and compare all: docs/results.md.
 
     python benchmarks/equal_budget.py --minutes 15 --data roadscene.yaml --root DIR --test tno=tno.yaml=DIR --output DIR
     python benchmarks/equal_budget.py --minutes 3 --data harvard_pet_mri.yaml --root DIR --medical --output DIR
+    python benchmarks/equal_budget.py --minutes 10 --methods drmf text_difuse --data msrs.yaml --root DIR --output DIR
 
-A budget is a number of steps, so that learning rates can fall to its end: as many as take that time on one core that
-multiplies bfloat16, by the seconds per step below. Elsewhere all of it takes longer or shorter, methods alike.
-Trainings are runs of their own in OUTPUT/logs and are not repeated; the benchmark is in OUTPUT/benchmark and goes on
-where it stopped.
+A budget is processor time of the training process, which is the same on a busy machine. It becomes a number of steps,
+so that learning rates can fall to its end: by the time per step, measured just before by two runs of a few steps. Both
+numbers, and what the training took, are in OUTPUT/logs/NAME/budget.json. Trainings are runs of their own in OUTPUT/logs
+and are not repeated; the benchmark is in OUTPUT/benchmark and goes on where it stopped.
 """
 
 import argparse
+import json
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-SECONDS = {"ifcnn": 0.11, "u2fusion": 0.43, "vdmufusion": 0.18, "restormer": 0.31, "cled": 0.6, "drfusion": 0.38}
-"""Per step of four pairs of 64 × 64 pixels, tiny networks, bfloat16."""
+FEW, MORE = 5, 25
+"""Steps of the two runs whose difference is the time of a step."""
+
+Entry = dict[str, object]
 
 
 @dataclass
@@ -27,42 +33,17 @@ class Training:
     """A run: its configurations, its share of the method's budget, and what else it is told."""
 
     name: str
-    seconds: float
     configs: list[str]
     share: float = 1.0
     options: list[str] = field(default_factory=list)
 
-    def steps(self, minutes: float) -> int:
-        """How many steps its share of so many minutes is."""
-        return max(2, round(60 * minutes * self.share / self.seconds))
 
+@dataclass
+class Method:
+    """What is trained for a method, in order, and its lines of the benchmark."""
 
-def degradations(medical: bool) -> dict[str, str]:
-    """DRFusion's scenarios; an overlay of each name trains for it."""
-    composite = "drfusion_medical_composite" if medical else "drfusion_composite"
-    return {"noise": "drfusion_noise", "blur": "drfusion_blur", "composite": composite}
-
-
-def trainings(output: Path, medical: bool) -> list[Training]:
-    """In the order of dependence: stage 2 of CLED-Fusion needs stage 1."""
-    kind = "_medical" if medical else ""
-    blind = f"drfusion{kind}_blind.yaml"
-    clean = ["--data.scenarios=[clean]", "--data.quotas=null"]
-    both = ["--model.reference=both"] if medical else []
-    stage1 = ["cled_stage1.yaml", "one_step.yaml", blind]
-    restores = [f"--model.stage1_checkpoint={checkpoint(output, 'cled_stage1')}"]
-    return [
-        Training("ifcnn", SECONDS["ifcnn"], ["ifcnn.yaml"], options=clean),
-        Training("u2fusion", SECONDS["u2fusion"], ["u2fusion.yaml"], options=clean),
-        Training("vdmufusion", SECONDS["vdmufusion"], ["vdmufusion.yaml"], options=[*clean, *both]),
-        Training("restormer", SECONDS["restormer"], ["restormer.yaml", blind]),
-        Training("cled_stage1", SECONDS["cled"], stage1, 2 / 3, ["--model.loss=l1"]),
-        Training("cled_stage2", SECONDS["cled"], ["cled_stage2.yaml", blind], 1 / 3, restores),
-        *(
-            Training(f"drfusion_{one}", SECONDS["drfusion"], [f"drfusion{kind}.yaml", f"{name}.yaml"], 1 / 3)
-            for one, name in degradations(medical).items()
-        ),
-    ]
+    trainings: list[Training]
+    entries: dict[str, Entry]
 
 
 def main() -> None:
@@ -71,80 +52,163 @@ def main() -> None:
     parser.add_argument("--root", help="the data set's folder")
     parser.add_argument("--test", nargs="*", default=[], metavar="NAME=CONFIG=ROOT", help="what is tested beside it")
     parser.add_argument("--medical", action="store_true", help="DRFusion's medical degradations and losses")
-    parser.add_argument("--minutes", type=float, default=20, help="of every method's training")
-    parser.add_argument("--only", nargs="*", help="train these runs only, and compare nothing")
+    parser.add_argument("--minutes", type=float, default=20, help="processor time of every method's training")
+    parser.add_argument("--methods", nargs="*", help="these learned methods only, beside what needs no training")
+    parser.add_argument("--limit", type=int, help="test at most so many pairs of every data set")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--train-only", action="store_true", help="compare nothing")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    for training in trainings(arguments.output, arguments.medical):
-        if arguments.only is None or training.name in arguments.only:
+    methods = learned_methods(arguments.output, arguments.medical)
+    if unknown := set(arguments.methods or ()) - set(methods):
+        parser.error(f"--methods must be among {', '.join(methods)}, but got {', '.join(sorted(unknown))}")
+    chosen = {name: methods[name] for name in arguments.methods or methods}
+    for method in chosen.values():
+        for training in method.trainings:
             train(training, arguments)
-    if arguments.only is None:
-        compare(arguments)
+    if not arguments.train_only:
+        compare(chosen, arguments)
+
+
+def degradations(medical: bool) -> dict[str, str]:
+    """DRFusion's scenarios; an overlay of each name trains for it."""
+    composite = "drfusion_medical_composite" if medical else "drfusion_composite"
+    return {"noise": "drfusion_noise", "blur": "drfusion_blur", "composite": composite}
+
+
+def learned_methods(output: Path, medical: bool) -> dict[str, Method]:
+    """Every learned method by the name that ``--methods`` takes.
+
+    Those that restore learn from DRFusion's three degradations; those that do not, from clean pairs, as published.
+    """
+    kind = "_medical" if medical else ""
+    blind = f"drfusion{kind}_blind.yaml"
+    clean = ["--data.scenarios=[clean]", "--data.quotas=null"]
+    both = ["--model.reference=both"] if medical else []
+    gentle = [*both, "--model.structure=0.2"]  # a heavy gradient sharpens noise before a short training removes it
+
+    def single(name: str, label: str, configs: list[str], options: list[str]) -> Method:
+        return Method([Training(name, configs, options=options)], {label: learned(output, name)})
+
+    def staged(name: str, label: str, first: Training, second: Training) -> Method:
+        second.options = [*second.options, f"--model.stage1_checkpoint={checkpoint(output, first.name)}"]
+        return Method([first, second], {label: learned(output, second.name)})
+
+    def cascade(restorer: str) -> Entry:
+        return {"class_path": "RestoreThenFuse", "init_args": {"restorer": restorer, "fuser": "LaplacianPyramid"}}
+
+    restorer, cled = (str(checkpoint(output, name)) for name in ("restormer", "cled_stage1"))
+    methods = {
+        "ifcnn": single("ifcnn", "IFCNN", ["ifcnn.yaml"], clean),
+        "u2fusion": single("u2fusion", "U2Fusion", ["u2fusion.yaml"], clean),
+        "gifnet": single("gifnet", "GIFNet", ["gifnet.yaml"], clean),
+        "vdmufusion": single("vdmufusion", "VDMUFusion", ["vdmufusion.yaml"], [*clean, *both]),
+        "dif_fusion": staged(
+            "dif_fusion",
+            "Dif-Fusion",
+            Training("dif_fusion_stage1", ["dif_fusion_stage1.yaml"], 1 / 2, clean),
+            Training("dif_fusion_stage2", ["dif_fusion_stage2.yaml", blind], 1 / 2, [*both, "--model.gradient=0.2"]),
+        ),
+        "text_difuse": staged(
+            "text_difuse",
+            "Text-DiFuse",
+            Training("text_difuse_stage1", ["text_difuse_stage1.yaml", "predict_clean.yaml", blind], 2 / 3),
+            Training("text_difuse_stage2", ["text_difuse_stage2.yaml", blind], 1 / 3, both),
+        ),
+        "drmf": staged(
+            "drmf",
+            "DRMF",
+            Training("drmf_stage1", ["drmf_stage1.yaml", "predict_clean.yaml", blind], 2 / 3),
+            Training("drmf_stage2", ["drmf_stage2.yaml", blind], 1 / 3, gentle),
+        ),
+        "mask_difuser": single("mask_difuser", "Mask-DiFuser", ["mask_difuser.yaml", "predict_clean.yaml", blind], []),
+        "restormer": single("restormer", "", ["restormer.yaml", blind], []),
+        "cled": staged(
+            "cled",
+            "CLED-Fusion",
+            Training("cled_stage1", ["cled_stage1.yaml", "one_step.yaml", blind], 2 / 3, ["--model.loss=l1"]),
+            Training("cled_stage2", ["cled_stage2.yaml", blind], 1 / 3),
+        ),
+        "drfusion": Method(
+            [
+                Training(f"drfusion_{one}", [f"drfusion{kind}.yaml", f"{name}.yaml"], 1 / 3)
+                for one, name in degradations(medical).items()
+            ],
+            {
+                f"DRFusion, {one}": learned(output, f"drfusion_{one}", scenarios=[name])
+                for one, name in degradations(medical).items()
+            },
+        ),
+    }
+    methods["restormer"].entries = {"Restormer, then Laplacian": cascade(restorer)}
+    methods["cled"].entries = {"CLED stage 1, then Laplacian": cascade(cled), **methods["cled"].entries}
+    return methods
+
+
+def learned(output: Path, name: str, **where: list[str]) -> Entry:
+    return {"checkpoint": str(checkpoint(output, name)), **where}
 
 
 def train(training: Training, arguments: argparse.Namespace) -> None:
     """One run, unless it is finished."""
-    steps = training.steps(arguments.minutes)
-    last = checkpoint(arguments.output, training.name)
-    done = last.with_name("finished")
-    if done.exists():
-        print(f"{training.name}: done", flush=True)
-        return
-    print(f"{training.name}: {steps} steps", flush=True)
-    options = [*training.options, f"--model.scheduler.init_args.T_max={steps}"]
-    options += ["--trainer.precision=bf16-mixed"] if arguments.bf16 else []
-    first, *overlays = training.configs
-    run(
-        "fit",
-        *("--config", first, "--config", "small.yaml", "--data", arguments.data),
-        *([f"--data.root={arguments.root}"] if arguments.root else []),
-        # after the data set, which may have scenarios of its own
-        *(word for name in overlays for word in ("--config", name)),
-        *options,
-        *(f"--log_dir={arguments.output / 'logs'}", f"--experiment={training.name}", "--run_id=budget"),
-        *("--ckpt_path=last", f"--trainer.max_steps={steps}", "--trainer.max_time=null", "--data.num_workers=0"),
-        *(f"--trainer.val_check_interval={steps}", "--trainer.log_every_n_steps=20"),
-    )
-    done.touch()
+    record = arguments.output / "logs" / training.name / "budget.json"
+    facts = json.loads(record.read_text()) if record.exists() else {}
 
+    def fit(steps: int, logs: Path, *options: str) -> float:
+        first, *overlays = training.configs
+        return run(
+            "fit",
+            *("--config", first, "--config", "small.yaml", "--data", arguments.data),
+            *([f"--data.root={arguments.root}"] if arguments.root else []),
+            # after the data set, which may have scenarios of its own
+            *(word for name in overlays for word in ("--config", name)),
+            *training.options,
+            *(f"--model.scheduler.init_args.T_max={steps}", f"--trainer.max_steps={steps}"),
+            *(["--trainer.precision=bf16-mixed"] if arguments.bf16 else []),
+            *("--trainer.max_time=null", "--trainer.limit_val_batches=0", "--data.num_workers=0"),
+            *(f"--log_dir={logs}", f"--experiment={training.name}", "--run_id=budget"),
+            *options,
+        )
 
-def compare(arguments: argparse.Namespace) -> None:
-    """The benchmark of all of them and of what needs no training."""
-
-    def learned(name: str, **where: list[str]) -> dict[str, object]:
-        return {"checkpoint": str(checkpoint(arguments.output, name)), **where}
-
-    def cascade(restorer: str) -> dict[str, object]:
-        return {
-            "class_path": "RestoreThenFuse",
-            "init_args": {"restorer": restorer, "fuser": "LaplacianPyramid"},
+    if "steps" not in facts:
+        with tempfile.TemporaryDirectory() as folder:
+            few, more = (fit(steps, Path(folder) / str(steps), "--trainer.logger=false") for steps in (FEW, MORE))
+        seconds = (more - few) / (MORE - FEW)
+        facts = {
+            "seconds_per_step": round(seconds, 4),
+            "steps": max(2, round(60 * arguments.minutes * training.share / seconds)),
         }
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(facts))
+    if "processor_seconds" in facts:
+        print(f"{training.name}: done, {facts}", flush=True)
+        return
+    print(f"{training.name}: {facts}", flush=True)
+    taken = fit(facts["steps"], arguments.output / "logs", "--ckpt_path=last", "--trainer.log_every_n_steps=20")
+    record.write_text(json.dumps({**facts, "processor_seconds": round(taken)}))
 
-    scenarios = degradations(arguments.medical)
-    methods = {
+
+def compare(methods: dict[str, Method], arguments: argparse.Namespace) -> None:
+    """The benchmark of the learned methods and of what needs no training."""
+    textbook = {"restorer": "ClassicalRestorer", "fuser": "LaplacianPyramid"}
+    entries: dict[str, object] = {
         "average": "Average",
         "Laplacian pyramid": "LaplacianPyramid",
-        "IFCNN": learned("ifcnn"),
-        "U2Fusion": learned("u2fusion"),
-        "VDMUFusion": learned("vdmufusion"),
-        "textbook filters, then Laplacian": cascade("ClassicalRestorer"),
-        "Restormer, then Laplacian": cascade(str(checkpoint(arguments.output, "restormer"))),
-        "CLED stage 1, then Laplacian": cascade(str(checkpoint(arguments.output, "cled_stage1"))),
-        "CLED-Fusion": learned("cled_stage2"),
-        **{f"DRFusion, {one}": learned(f"drfusion_{one}", scenarios=[name]) for one, name in scenarios.items()},
+        "textbook filters, then Laplacian": {"class_path": "RestoreThenFuse", "init_args": textbook},
     }
+    for method in methods.values():
+        entries |= method.entries
     data = {
         Path(arguments.data).stem: {"config": arguments.data, **({"root": arguments.root} if arguments.root else {})}
     }
     for name, config, root in (given.split("=") for given in arguments.test):
         data[name] = {"config": config, "root": root}
+    scenarios = ["clean", *degradations(arguments.medical).values()]
     arguments.output.mkdir(parents=True, exist_ok=True)
     file = arguments.output / "benchmark.yaml"
-    file.write_text(
-        yaml.safe_dump({"methods": methods, "data": data, "scenarios": ["clean", *scenarios.values()]}, sort_keys=False)
-    )
+    file.write_text(yaml.safe_dump({"methods": entries, "data": data, "scenarios": scenarios}, sort_keys=False))
     options = [f"--output={arguments.output / 'benchmark'}", f"--bf16={str(arguments.bf16).lower()}"]
+    options += [f"--limit={arguments.limit}"] if arguments.limit else []
     run("benchmark", "--config", str(file), *options)
 
 
@@ -152,9 +216,13 @@ def checkpoint(output: Path, name: str) -> Path:
     return output / "logs" / name / "budget" / "checkpoints" / "last.ckpt"
 
 
-def run(*words: str) -> None:
+def run(*words: str) -> float:
+    """Run a command of the framework: the processor seconds it took."""
     environment = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **os.environ}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "fusion_lightning", *words], check=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
