@@ -79,18 +79,27 @@ def structure_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     ).mean()
 
 
-def sobel_magnitude(image: Tensor, norm: GradientNorm = "l2") -> Tensor:
-    """Size of the Sobel gradient of grey images (B, 1, H, W), borders repeated; 4 at a unit step edge along an axis.
-
-    `l2` is its length, `l1` |g_x| + |g_y|.
-    """
+def sobel(image: Tensor) -> Tensor:
+    """Sobel gradient (g_x, g_y), (B, 2, H, W), of grey images (B, 1, H, W), borders repeated; 4 at a unit step edge."""
     kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack((kernel, kernel.T))[:, None]
     with torch.autocast(image.device.type, enabled=False):
-        gradient = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
+        return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
+
+
+def sobel_magnitude(image: Tensor, norm: GradientNorm = "l2") -> Tensor:
+    """Size of the Sobel gradient of grey images (B, 1, H, W): `l2` is its length, `l1` |g_x| + |g_y|."""
+    gradient = sobel(image)
     if norm == "l1":
         return gradient.abs().sum(dim=1, keepdim=True)
     return (gradient.square().sum(dim=1, keepdim=True) + _EPSILON).sqrt()
+
+
+def laplacian(image: Tensor) -> Tensor:
+    """Sum of the four neighbours less four times the middle, borders repeated; (B, C, H, W)."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    across = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+    return across + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] - 4 * image
 
 
 def structural_similarity(x: Tensor, y: Tensor) -> Tensor:

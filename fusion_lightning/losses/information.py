@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_lightning.imaging.color import as_rgb
-from fusion_lightning.losses.functional import structural_similarity
+from fusion_lightning.losses.functional import laplacian, structural_similarity
 from fusion_lightning.networks.vgg import VGG16Features
 
 _SCALES = 5
@@ -43,7 +43,7 @@ class InformationPreservation(nn.Module):
                 scales.append(F.avg_pool2d(scales[-1], 2, ceil_mode=True))
         else:
             scales, level = self.features(as_rgb(image.float())), _GREY_LEVELS * _SPREAD
-        gradients = [_laplacian(features).square().mean(dim=(1, 2, 3)) for features in scales]
+        gradients = [laplacian(features).square().mean(dim=(1, 2, 3)) for features in scales]
         return torch.stack(gradients).mean(dim=0) * level**2
 
 
@@ -69,10 +69,3 @@ def preservation_errors(fused: Tensor, a: Tensor, b: Tensor, weights: Tensor) ->
     """Σ ω_i MSE(I_f, I_i) of every image, (B,); arguments as of `preservation_losses`."""
     errors = [(fused.float() - source.float()).square().mean(dim=(1, 2, 3)) for source in (a, b)]
     return (weights * torch.stack(errors)).sum(dim=0)
-
-
-def _laplacian(features: Tensor) -> Tensor:
-    """Sum of the four neighbours less four times the middle, borders repeated; (B, C, H, W)."""
-    padded = F.pad(features, (1, 1, 1, 1), mode="replicate")
-    across = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
-    return across + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] - 4 * features

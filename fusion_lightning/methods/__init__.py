@@ -13,6 +13,8 @@ from fusion_lightning.methods.classical import (
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.ddfm import DDFM
+from fusion_lightning.methods.densefuse import DenseFuse
+from fusion_lightning.methods.didfuse import DIDFuse
 from fusion_lightning.methods.dif_fusion import DifFusionStage1, DifFusionStage2
 from fusion_lightning.methods.diffusion_restorer import DiffusionRestorer
 from fusion_lightning.methods.drfusion import DRFusion
@@ -20,11 +22,15 @@ from fusion_lightning.methods.drmf import DRMF
 from fusion_lightning.methods.gifnet import GIFNet
 from fusion_lightning.methods.ifcnn import IFCNN
 from fusion_lightning.methods.loading import build_method, check_weights, load_method, read_checkpoint
+from fusion_lightning.methods.lrrnet import LRRNet
 from fusion_lightning.methods.mask_difuser import MaskDiFuser
+from fusion_lightning.methods.pmgi import PMGI
 from fusion_lightning.methods.prior import UnconditionalPrior
 from fusion_lightning.methods.restore_then_fuse import RestoreThenFuse
 from fusion_lightning.methods.restormer import Restormer
 from fusion_lightning.methods.rffusion import RFFusion
+from fusion_lightning.methods.sdnet import SDNet
+from fusion_lightning.methods.seafusion import SeAFusion
 from fusion_lightning.methods.text_difuse import TextDiFuse
 from fusion_lightning.methods.u2fusion import U2Fusion
 from fusion_lightning.methods.vdmufusion import VDMUFusion
@@ -34,12 +40,15 @@ __all__ = [
     "DDFM",
     "DRMF",
     "IFCNN",
+    "PMGI",
     "Average",
     "CLEDStage1",
     "CLEDStage2",
     "ClassicalRestorer",
     "Controls",
+    "DIDFuse",
     "DRFusion",
+    "DenseFuse",
     "DifFusionStage1",
     "DifFusionStage2",
     "DiffusionRestorer",
@@ -47,12 +56,15 @@ __all__ = [
     "FusionOutput",
     "GIFNet",
     "GuidedFilter",
+    "LRRNet",
     "LaplacianPyramid",
     "MaskDiFuser",
     "Maximum",
     "RFFusion",
     "RestoreThenFuse",
     "Restormer",
+    "SDNet",
+    "SeAFusion",
     "TextDiFuse",
     "U2Fusion",
     "UnconditionalPrior",

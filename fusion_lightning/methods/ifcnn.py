@@ -9,14 +9,14 @@ from fusion_lightning.batch import FusionBatch
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import as_rgb, rgb_to_luma
 from fusion_lightning.losses.functional import gradient_loss, intensity_loss
-from fusion_lightning.methods.luma import LumaFusion
 from fusion_lightning.methods.pretrained import load_strict, read_weights
+from fusion_lightning.methods.published import PublishedFusion
 from fusion_lightning.networks.ifcnn import FusionRule, IFCNNNetwork
 
 _FIRST_LAYER = "conv1.weight"
 
 
-class IFCNN(LumaFusion):
+class IFCNN(PublishedFusion):
     """IFCNN on grey images repeated to three channels; the luma of its output is the fusion.
 
     Args:
@@ -46,7 +46,7 @@ class IFCNN(LumaFusion):
         self.intensity, self.gradient = intensity, gradient
         self.network = IFCNNNetwork(fusion)
         if weights is not None:
-            whole = load_published(self.network, weights)
+            whole = load_whole_or_first_layer(self.network, weights)
             self.network.requires_grad_(not whole)
         fixed = weights is not None if fixed_first_layer is None else fixed_first_layer
         if fixed:
@@ -66,18 +66,8 @@ class IFCNN(LumaFusion):
         loss = self.intensity * parts["intensity"] + self.gradient * parts["gradient"]
         return self.log_losses({"loss": loss, **parts}, batch)
 
-    def configure_optimizers(self) -> Any:
-        """Optimize what is not fixed.
 
-        Raises:
-            UserError: If `weights` was a whole published network.
-        """
-        if not any(parameter.requires_grad for parameter in self.parameters()):
-            raise UserError("`weights` holds the whole of IFCNN: there is nothing to train, use `test` or `predict`")
-        return super().configure_optimizers()
-
-
-def load_published(network: IFCNNNetwork, path: str | Path) -> bool:
+def load_whole_or_first_layer(network: IFCNNNetwork, path: str | Path) -> bool:
     """Load a published IFCNN, or the first layer of a ResNet, into a network.
 
     Returns:

@@ -1,6 +1,6 @@
 """Reading weight files that other projects have published."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -37,8 +37,34 @@ def load_strict(network: nn.Module, state: Mapping[str, Tensor], path: str | Pat
     Raises:
         UserError: If names or shapes differ.
     """
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} does not fit {type(network).__name__}: {reason}") from error
+    own = network.state_dict()
+    for name in (*state, *own):
+        there, here = (str(tuple(held[name].shape)) if name in held else "missing" for held in (state, own))
+        if there != here:
+            raise UserError(
+                f"{path} does not fit {type(network).__name__}: {name} is {there} there and {here} here "
+                "(another network's file, perhaps)"
+            )
+    network.load_state_dict(state)
+
+
+def load_published(
+    network: nn.Module, path: str | Path, names: Mapping[str, str], unused: Collection[str] = ()
+) -> None:
+    """Load a weight file that others have published into a network, all of it.
+
+    Args:
+        network: The network.
+        path: The file.
+        names: Names of layers, or of single tensors, in the file, and what the network calls them.
+        unused: Layers of the file that the network has no use for.
+
+    Raises:
+        UserError: If the file cannot be read, or is another network's.
+    """
+    state = {}
+    for name, value in read_weights(path).items():
+        layer, _, kind = name.rpartition(".")
+        if layer not in unused:
+            state[names.get(name) or f"{names.get(layer, layer)}.{kind}"] = value
+    load_strict(network, state, path)

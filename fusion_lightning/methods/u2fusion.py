@@ -6,25 +6,31 @@ from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.losses.information import InformationPreservation, preservation_losses
-from fusion_lightning.methods.luma import LumaFusion
 from fusion_lightning.methods.pretrained import read_weights
+from fusion_lightning.methods.published import PublishedFusion
 from fusion_lightning.networks.u2fusion import U2FusionNetwork
 from fusion_lightning.networks.vgg import VGG16Features
 
 
-class U2Fusion(LumaFusion):
+class U2Fusion(PublishedFusion):
     """U2Fusion for one kind of pairs.
 
     Args:
+        weights: The published weights under this network's names (docs/published_weights.md), used as they are: nothing
+            is left to train. None trains from scratch.
         vgg_weights: State dict of a VGG16 trained on ImageNet, whose features tell how much information a source
             holds; needed in training alone. None compares the images themselves at five scales.
         temperature: c of the softmax over the sources' information, on images of 0..255.
         mse: Weight of the squared error beside the structural similarity.
         **options: Those of `FusionMethod`.
+
+    Raises:
+        UserError: If `weights` cannot be read or is another network's.
     """
 
     def __init__(
         self,
+        weights: str | None = None,
         vgg_weights: str | None = None,
         temperature: float = 3000.0,
         mse: float = 20.0,
@@ -34,6 +40,7 @@ class U2Fusion(LumaFusion):
         self.vgg_weights, self.mse = vgg_weights, mse
         self.network = U2FusionNetwork()
         self.preservation = InformationPreservation(temperature=temperature)
+        self.use_weights(weights, {})
 
     def setup(self, stage: str) -> None:
         """Read VGG16 before training; whoever only fuses does not need it.
@@ -44,10 +51,6 @@ class U2Fusion(LumaFusion):
         if stage == "fit" and self.vgg_weights is not None:
             self.preservation.features = VGG16Features(read_weights(self.vgg_weights)).to(self.device)
         super().setup(stage)
-
-    def fuse_luma(self, a: Tensor, b: Tensor) -> Tensor:
-        """Fuse grey images (B, 1, H, W) in [0, 1]."""
-        return self.network(a, b)
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
         """Weighted structural similarity, and `mse` times the weighted squared error, to the clean sources."""

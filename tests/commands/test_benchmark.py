@@ -15,7 +15,7 @@ from fusion_lightning.commands.benchmark.measure import measure
 from fusion_lightning.commands.statistics import wins
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.main import main
-from fusion_lightning.methods import Average, FusionMethod, FusionOutput, Maximum
+from fusion_lightning.methods import Average, DenseFuse, FusionMethod, FusionOutput, Maximum
 from fusion_lightning.metrics import METRICS
 
 ROWS = ["street_00000", "street_00001"]
@@ -203,10 +203,35 @@ def test_a_folder_of_something_else_is_left_alone(
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_the_shipped_configuration_runs(tmp_path: Path) -> None:
-    arguments = ["benchmark", "--config", "benchmark.yaml", "--output", str(tmp_path / "out"), "--limit", "1"]
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [("benchmark.yaml", {"average", "laplacian", "restored laplacian"}), ("published.yaml", {"average", "laplacian"})],
+)
+def test_a_shipped_configuration_runs(name: str, methods: set[str], tmp_path: Path) -> None:
+    arguments = ["benchmark", "--config", name, "--output", str(tmp_path / "out"), "--limit", "1"]
+    arguments += ["--weights_folder", str(tmp_path)]
     assert main([*arguments, "--scenarios", "clean", "--metrics", "MI"]) == 0
-    assert {row["method"] for row in rows_of(tmp_path / "out")} >= {"average", "laplacian", "restored laplacian"}
+    assert {row["method"] for row in rows_of(tmp_path / "out")} >= methods
+
+
+def test_methods_whose_weights_are_not_there_are_left_out(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(DenseFuse().network.state_dict(), tmp_path / "DenseFuse.pth")
+    content = yaml.safe_load(recipe.read_text())
+    content["methods"] = {
+        name: {"class_path": name, "init_args": {"weights": f"{name}.pth"}} for name in ("DenseFuse", "SDNet")
+    }
+    for name in ("DenseFuse", "SDNet"):
+        parts = {"restorer": "ClassicalRestorer", "fuser": content["methods"][name]}
+        content["methods"][f"restored {name}"] = {"class_path": "RestoreThenFuse", "init_args": parts}
+    recipe.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert run(recipe, tmp_path / "out", "--weights_folder", str(tmp_path), "--scenarios=[clean]") == 0
+    printed = capsys.readouterr().out
+    assert "left out" in printed
+    for name in ("SDNet", "restored SDNet"):
+        assert f"{name} is left out: there is no {tmp_path / 'SDNet.pth'}" in printed.splitlines()
+    assert {row["method"] for row in rows_of(tmp_path / "out")} == {"DenseFuse", "restored DenseFuse"}
 
 
 def test_a_list_may_be_written_out(tmp_path: Path) -> None:

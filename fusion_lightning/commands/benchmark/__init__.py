@@ -42,6 +42,7 @@ def benchmark(
     device: str = "auto",
     bf16: bool = False,
     format: Format = "table",
+    weights_folder: str | None = None,
 ) -> None:
     """Score methods on the test pairs of data sets, under one scenario after the other, and write tables and pictures.
 
@@ -70,6 +71,8 @@ def benchmark(
         device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
         bf16: Run the networks in bfloat16.
         format: How tables are printed: ``table`` for the terminal, ``markdown`` or ``latex``.
+        weights_folder: Folder of published weight files, in which the methods' `weights` are looked up. A method whose
+            file is not in it is left out, with a line.
 
     Raises:
         UserError: If a metric, a data set or a scenario cannot be used, or the output belongs to something else.
@@ -78,6 +81,8 @@ def benchmark(
     place = find_device(device)
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, but got {limit}")
+    if weights_folder is not None:
+        methods = _with_weights(methods, Path(weights_folder))
     competitors = _competitors(methods)
     pairs = _BenchmarkData(data, scenarios, seed, limit)
     common = {"version": fusion_lightning.__version__, "metrics": names, "bf16": bf16, "device": _describe(place)}
@@ -159,6 +164,33 @@ class _Competitor:
         method: FusionMethod = build_method(self.specification).to(device)
         method.setup("test")
         return method
+
+
+def _with_weights(methods: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The methods with their `weights` looked up in a folder, at any depth; without those whose file is not there."""
+
+    def look_up(specification: Any) -> Any:
+        if not isinstance(specification, Mapping):
+            return specification
+        return {
+            key: str(folder / value) if key == "weights" and isinstance(value, str) else look_up(value)
+            for key, value in specification.items()
+        }
+
+    def missing(specification: Any) -> Iterator[str]:
+        for key, value in specification.items() if isinstance(specification, Mapping) else ():
+            if key == "weights" and isinstance(value, str) and not Path(value).is_file():
+                yield value
+            yield from missing(value)
+
+    found = {}
+    for name, specification in methods.items():
+        complete = look_up(specification)
+        if (path := next(missing(complete), None)) is None:
+            found[name] = complete
+        else:
+            print(f"{name} is left out: there is no {path}")
+    return found
 
 
 def _competitors(methods: Mapping[str, str | dict[str, Any]]) -> list[_Competitor]:
