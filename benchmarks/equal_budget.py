@@ -85,6 +85,7 @@ def learned_methods(output: Path, medical: bool) -> dict[str, Method]:
     blind = f"drfusion{kind}_blind.yaml"
     clean = ["--data.scenarios=[clean]", "--data.quotas=null"]
     both = ["--model.reference=both"] if medical else []
+    medicine = ["drfusion_medical.yaml"] if medical else []
     gentle = [*both, "--model.structure=0.2"]  # a heavy gradient sharpens noise before a short training removes it
 
     def single(name: str, label: str, configs: list[str], options: list[str]) -> Method:
@@ -131,7 +132,7 @@ def learned_methods(output: Path, medical: bool) -> dict[str, Method]:
         ),
         "drfusion": Method(
             [
-                Training(f"drfusion_{one}", [f"drfusion{kind}.yaml", f"{name}.yaml"], 1 / 3)
+                Training(f"drfusion_{one}", ["drfusion.yaml", *medicine, f"{name}.yaml"], 1 / 3)
                 for one, name in degradations(medical).items()
             ],
             {

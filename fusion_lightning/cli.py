@@ -67,6 +67,8 @@ class FusionCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
+            # what every run shares; validation counts steps, not epochs
+            trainer_defaults={"check_val_every_n_epoch": None, "gradient_clip_val": 1.0},
             auto_configure_optimizers=False,
             # hyper-parameters are saved as the plain values a constructor got, which `weights_only` can read
             load_from_checkpoint_support=False,

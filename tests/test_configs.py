@@ -25,7 +25,7 @@ OVERLAYS = sorted(
     for path in (config_folder() / folder).glob("*.yaml")
     if path.name not in ELSEWHERE
 )
-ONE_NUMBER = {f"drfusion_t{steps}.yaml" for steps in (2, 4, 5)} | {"without_color.yaml", "without_intensity.yaml"}
+ONE_NUMBER = {"without_color.yaml", "without_intensity.yaml"}
 """Overlays that differ from a neighbour in one number: run by `make test-all`."""
 
 

@@ -175,7 +175,8 @@ def test_one_task_of_slurm_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    arguments = [*TINY, "--config=slurm.yaml", "--trainer.accelerator=cpu", "--trainer.devices=1", "--run_id=7"]
+    arguments = [*TINY, "--config=ddp.yaml", "--config=slurm.yaml", "--run_id=7"]
+    arguments += ["--trainer.accelerator=cpu", "--trainer.devices=1"]
     arguments += ["--ckpt_path=last", f"--log_dir={tmp_path}", "--trainer.limit_val_batches=0"]
     assert main(["fit", "--config=cled_stage1.yaml", "--config=smoke.yaml", *arguments]) == 0
     assert (tmp_path / "cled_stage1" / "7" / "checkpoints" / "last.ckpt").exists()

@@ -67,6 +67,9 @@ _PRESETS: dict[str, tuple[str, str]] = {
     "drfusion_medical_noise": (_DRFUSION_NOISE, _DRFUSION_NOISE),
     "drfusion_medical_blur": (_DRFUSION_BLUR, _DRFUSION_BLUR),
     "drfusion_medical_composite": (f"{_DRFUSION_BOTH}+downsample(2)+{_STORED}", _DRFUSION_BOTH),
+    # the same for methods that want sources of one size: the averaged source is enlarged again
+    "drfusion_composite_enlarged": (f"{_DRFUSION_BOTH}+downsample(4, up=true)", _DRFUSION_BOTH),
+    "drfusion_medical_composite_enlarged": (f"{_DRFUSION_BOTH}+downsample(2, up=true)", _DRFUSION_BOTH),
     # functional and anatomical images
     "medical_noise": ("noise(sigma=5..20)", "noise(sigma=5..20)"),
     "medical_blur": ("blur(sigma=1..2.5)", "blur(sigma=1..2.5)"),
