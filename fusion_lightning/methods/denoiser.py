@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from fusion_lightning.diffusion.denoising import (
     remove_noise,
 )
 from fusion_lightning.diffusion.sampling import draw_noise
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.losses.functional import residual_loss
 from fusion_lightning.methods.residual_restorer import Times
 
@@ -66,9 +66,8 @@ class Denoiser(nn.Module):
         times: Times = "all",
     ) -> None:
         super().__init__()
-        for name, value, allowed in (("prediction", prediction, Prediction), ("times", times, Times)):
-            if value not in get_args(allowed):
-                raise UserError(f"`{name}` must be one of {', '.join(get_args(allowed))}, but got {value!r}")
+        check_choice("prediction", prediction, Prediction)
+        check_choice("times", times, Times)
         self.prediction = prediction
         self.schedule = NoiseSchedule(timesteps)
         self.times = self.schedule.sampling_times(sampling_steps)

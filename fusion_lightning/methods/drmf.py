@@ -153,3 +153,12 @@ class DRMF(FusionMethod):
         denoiser = self.restorer.denoiser
         for _ in denoise(predict, start, denoiser.schedule.levels(denoiser.times)):
             yield made[-1]
+
+    @torch.no_grad()
+    def trajectory_sheet(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
+        """The first pair's steps as rows of pictures in [0, 1], and the columns' labels."""
+        rows = []
+        for step in self.steps(*sources(batch), generators_for(batch["name"], self.seed)):
+            images = [((image[0] + 1) / 2).cpu() for image in (step.a, step.b, step.fused)]
+            rows.append([*images, step.weight[0].cpu()])
+        return rows, ["estimated a", "estimated b", "mixed", "weight of a"]

@@ -120,6 +120,15 @@ class TextDiFuse(FusionMethod):
         return denoise(predict, draw_noise(y_a, generators), denoiser.schedule.levels(denoiser.times))
 
     @torch.no_grad()
+    def trajectory_sheet(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
+        """The first pair's steps as rows of pictures in [0, 1], and the columns' labels; states at half their range."""
+        rows = [
+            [(step.state[0] / 4 + 0.5).clamp(0, 1).cpu(), ((step.clean[0] + 1) / 2).cpu()]
+            for step in self.steps(*sources(batch), generators_for(batch["name"], self.seed))
+        ]
+        return rows, ["state", "estimated"]
+
+    @torch.no_grad()
     def _targets(self, batch: FusionBatch) -> list[Tensor]:
         """Lumas to be drawn to: clean where they are known, else as stage 1 restores them."""
         targets = []

@@ -187,6 +187,16 @@ def test_stage_1_must_be_there_and_fit(tmp_path: Path) -> None:
         DRMF(stage1_checkpoint=other, size="tiny")
 
 
+def test_the_trajectory_ends_at_the_fusion() -> None:
+    method, batch = make_method(), make_batch(["one", "two"], (16, 16), None)
+    rows, labels = method.trajectory_sheet(batch)
+    with torch.no_grad():
+        output = method.fuse(batch)
+    assert (len(rows), len(labels)) == (3, 4)
+    torch.testing.assert_close(rows[-1][3], output["weight"][0])
+    torch.testing.assert_close(rows[-1][2].mean(dim=0, keepdim=True), output["fused"][0], atol=1e-5, rtol=0)
+
+
 def test_it_has_a_balance_and_no_strength() -> None:
     with pytest.raises(UserError, match="DRMF has no strength controls: leave them at 1"):
         make_method().fuse(make_batch(["one"]), Controls(strength_a=0.5))

@@ -168,6 +168,15 @@ def test_stage_1_must_fit() -> None:
             TextDiFuse(stage1={"size": "tiny", "luma": True, "shared_network": True, **wrong})
 
 
+def test_the_trajectory_ends_at_the_fusion() -> None:
+    method, batch = make_method(), make_batch(["one", "two"], (16, 16), None)
+    rows, labels = method.trajectory_sheet(batch)
+    with torch.no_grad():
+        fused = method.fuse(batch)["fused"]
+    assert (len(rows), len(labels)) == (3, 2)
+    torch.testing.assert_close(rows[-1][1], fused[0], atol=1e-5, rtol=0)
+
+
 def test_it_has_a_balance_and_no_strength() -> None:
     with pytest.raises(UserError, match="TextDiFuse has no strength controls: leave them at 1"):
         make_method().fuse(make_batch(["one"], (8, 8)), Controls(strength_b=0.5))

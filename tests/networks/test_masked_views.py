@@ -91,3 +91,14 @@ def test_what_is_seen_does_not_depend_on_the_state(network: MaskedViewsUNet) -> 
             network(torch.rand(1, 3, 32, 32), seen, torch.ones(1))
     assert len(calls) == 1
     assert seen.tokens.shape == (1, 2 * 4, 32)
+
+
+def test_mixed_precision_changes_the_result_a_little_and_not_its_type(network: MaskedViewsUNet) -> None:
+    """Also where no gradient is wanted, and PyTorch runs transformers another way."""
+    state, a, b = torch.rand(3, 1, 3, 33, 47)
+    with torch.inference_mode():
+        exact = network(state, network.see(a, b), torch.ones(1))
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(state, network.see(a, b), torch.ones(1))
+    assert rough.dtype == torch.float32
+    assert (exact - rough).abs().max() < 0.05 * (1 + exact.abs().max())
