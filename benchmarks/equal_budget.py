@@ -103,6 +103,14 @@ def learned_methods(output: Path, medical: bool) -> dict[str, Method]:
         "ifcnn": single("ifcnn", "IFCNN", ["ifcnn.yaml"], clean),
         "u2fusion": single("u2fusion", "U2Fusion", ["u2fusion.yaml"], clean),
         "gifnet": single("gifnet", "GIFNet", ["gifnet.yaml"], clean),
+        "prior": Method(
+            [Training("prior", ["prior.yaml"])],  # always on clean images
+            {
+                "DDFM": {"class_path": "DDFM", "init_args": {"prior": str(checkpoint(output, "prior"))}},
+                "CCF": {"class_path": "CCF", "init_args": {"prior": str(checkpoint(output, "prior"))}},
+                "RFfusion": {"class_path": "RFFusion", "init_args": {"prior": str(checkpoint(output, "prior"))}},
+            },
+        ),
         "vdmufusion": single("vdmufusion", "VDMUFusion", ["vdmufusion.yaml"], [*clean, *both]),
         "dif_fusion": staged(
             "dif_fusion",
@@ -195,6 +203,7 @@ def compare(methods: dict[str, Method], arguments: argparse.Namespace) -> None:
     entries: dict[str, object] = {
         "average": "Average",
         "Laplacian pyramid": "LaplacianPyramid",
+        "RFfusion's rule": "RFFusion",
         "textbook filters, then Laplacian": {"class_path": "RestoreThenFuse", "init_args": textbook},
     }
     for method in methods.values():

@@ -25,8 +25,8 @@ OVERLAYS = sorted(
     for path in (config_folder() / folder).glob("*.yaml")
     if path.name not in ELSEWHERE
 )
-ONE_NUMBER = {"without_color.yaml", "without_intensity.yaml"}
-"""Overlays that differ from a neighbour in one number: run by `make test-all`."""
+ONE_NUMBER = {"as_published.yaml", "without_color.yaml", "without_intensity.yaml"}
+"""Overlays that change one number or switch: run by `make test-all`."""
 
 
 def _learns(name: str) -> bool:

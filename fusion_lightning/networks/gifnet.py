@@ -30,7 +30,13 @@ class GIFNetNetwork(nn.Module):
         self.dense = nn.ModuleList(nn.Conv2d(channels, _GROWTH, 3) for channels in (2, 34, 66))
         self.embeddings = nn.ModuleDict({task: nn.Conv2d(_CHANNELS, _CHANNELS, 3) for task in get_args(Task)})
         self.blocks = nn.ModuleList(TwoStreamBlock(shift) for shift in (0, _WINDOW // 2))
-        self.gains = nn.ParameterDict({task: torch.rand(2) for task in get_args(Task)})
+        # the published files hold one per block; the last block's is of no use, as nothing is added there
+        self.gains = nn.ModuleDict(
+            {
+                task: nn.ParameterList(nn.Parameter(torch.rand(1), requires_grad=block == 0) for block in range(2))
+                for task in get_args(Task)
+            }
+        )
         self.unembedding = nn.Conv2d(_CHANNELS, _CHANNELS, 3)
         self.merge = nn.Sequential(
             nn.Conv2d(2 * _CHANNELS, _CHANNELS, 1, bias=False), nn.ReLU(), nn.Conv2d(_CHANNELS, 128, 1, bias=False)
@@ -62,8 +68,10 @@ class GIFNetNetwork(nn.Module):
         padded = extend_border(mirrored(features, 0, 4), 1, "reflect")
         main, other = self.embeddings[task](padded), self.embeddings[other_task(task)](padded)
         main, other = self.blocks[0](main, other, task)
+        gains = self.gains[task]
+        assert isinstance(gains, nn.ParameterList)
         # detached, not computed without gradient: mixed precision would keep the weights it rounds there for later
-        main, _ = self.blocks[1](main + self.gains[task][0] * other.detach(), None, task)
+        main, _ = self.blocks[1](main + gains[0] * other.detach(), None, task)
         specific = self.unembedding(extend_border(main, 1, "reflect"))[..., :height, :width]
         return self.decoder(self.merge(torch.cat((features, specific), dim=1))).tanh() / 2 + 0.5
 
@@ -226,3 +234,35 @@ def _from_windows(windows: Tensor, like: Tensor, shift: int) -> Tensor:
     tiles = windows.unflatten(1, (_WINDOW, _WINDOW)).unflatten(0, (len(like), rows, columns)).transpose(2, 3)
     pixels = tiles.flatten(3, 4).flatten(1, 2)
     return pixels[:, shift : shift + height, shift : shift + width].permute(0, 3, 1, 2)
+
+
+def _published_names() -> dict[str, str]:
+    streams = "extractor_multask.SwinTransformerSpecific"
+    names = {
+        f"{streams}.patch_embed_ivif.proj": "embeddings.modality",
+        f"{streams}.patch_embed_mfif.proj": "embeddings.focus",
+        f"{streams}.patch_unembed.proj.0": "unembedding",
+        **{f"getSharedFeatures.conv_{layer + 1}.conv2d": f"dense.{layer}" for layer in range(3)},
+        **{f"cnnDecoder.decoder.{3 * layer + 1}": f"decoder.layers.{layer}" for layer in range(4)},
+        **{f"decoder_rec.decoder.{3 * layer + 1}": f"scene_decoder.layers.{layer}" for layer in range(4)},
+        **{f"cnnDecoder.fuseComplementFeatures.mlp.{layer}": f"merge.{layer}" for layer in (0, 2)},
+    }
+    for task, suffix in (("modality", ""), ("focus", "_mfif")):
+        names[f"{streams}.layer1.weights{suffix}"] = f"gains.{task}"
+        for block in range(2):
+            there, here = f"{streams}.layer1.blocks.{block}", f"blocks.{block}.streams.{task}"
+            norm = f"{there}.norm1{suffix}"
+            names |= {f"{norm}.weight": f"{here}.norm.gain", f"{norm}.bias": f"{here}.norm.offset"}
+            names |= {f"{norm}.meta1": f"{here}.norm.to_gain", f"{norm}.meta2": f"{here}.norm.to_offset"}
+            for part, own in (("QK", "query_key"), ("V", "value"), ("conv", "local"), ("proj", "project")):
+                names[f"{there}.attn.{part}{suffix}"] = f"{here}.{own}"
+            for layer in (0, 2):
+                names[f"{there}.mlp{suffix}.mlp.{layer}"] = f"{here}.perceptron.{layer}"
+                names[f"{there}.attn.attn.meta.{layer}"] = f"blocks.{block}.bias.{layer}"
+    return names
+
+
+PUBLISHED_NAMES = _published_names()
+"""Layers and single tensors of the published file, and what they are called here."""
+UNUSED = [f"extractor_multask.SwinTransformerSpecific.layer1.blocks.{block}.attn.attn" for block in range(2)]
+"""Where the published file keeps the displacements within a window, which come with the network."""
