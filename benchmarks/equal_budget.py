@@ -79,27 +79,31 @@ def degradations(medical: bool) -> dict[str, str]:
 def learned_methods(output: Path, medical: bool) -> dict[str, Method]:
     """Every learned method by the name that ``--methods`` takes.
 
-    Those that restore learn from DRFusion's three degradations; those that do not, from clean pairs, as published.
+    Those that restore learn from DRFusion's three degradations; those that do not, from clean pairs, as published. A
+    gradient as heavy as the intensity is made lighter: it sharpens noise before a short training removes it.
     """
     kind = "_medical" if medical else ""
     blind = f"drfusion{kind}_blind.yaml"
     clean = ["--data.scenarios=[clean]", "--data.quotas=null"]
     both = ["--model.reference=both"] if medical else []
     medicine = ["drfusion_medical.yaml"] if medical else []
-    gentle = [*both, "--model.structure=0.2"]  # a heavy gradient sharpens noise before a short training removes it
+
+    def last(name: str) -> str:
+        return str(checkpoint(output, name))
 
     def single(name: str, label: str, configs: list[str], options: list[str]) -> Method:
-        return Method([Training(name, configs, options=options)], {label: learned(output, name)})
+        return Method([Training(name, configs, options=options)], {label: {"checkpoint": last(name)}})
 
-    def staged(name: str, label: str, first: Training, second: Training) -> Method:
-        second.options = [*second.options, f"--model.stage1_checkpoint={checkpoint(output, first.name)}"]
-        return Method([first, second], {label: learned(output, second.name)})
+    def stage2(name: str, share: float, *options: str) -> Training:
+        first = f"--model.stage1_checkpoint={last(f'{name}_stage1')}"
+        return Training(f"{name}_stage2", [f"{name}_stage2.yaml", blind], share, [first, *options])
 
-    def cascade(restorer: str) -> Entry:
-        return {"class_path": "RestoreThenFuse", "init_args": {"restorer": restorer, "fuser": "LaplacianPyramid"}}
+    def cascade(name: str) -> Entry:
+        arguments = {"restorer": last(name), "fuser": "LaplacianPyramid"}
+        return {"class_path": "RestoreThenFuse", "init_args": arguments}
 
-    restorer, cled = (str(checkpoint(output, name)) for name in ("restormer", "cled_stage1"))
-    methods = {
+    drfusion = degradations(medical)
+    return {
         "ifcnn": single("ifcnn", "IFCNN", ["ifcnn.yaml"], clean),
         "u2fusion": single("u2fusion", "U2Fusion", ["u2fusion.yaml"], clean),
         "gifnet": single("gifnet", "GIFNet", ["gifnet.yaml"], clean),
@@ -112,50 +116,52 @@ def learned_methods(output: Path, medical: bool) -> dict[str, Method]:
             },
         ),
         "vdmufusion": single("vdmufusion", "VDMUFusion", ["vdmufusion.yaml"], [*clean, *both]),
-        "dif_fusion": staged(
-            "dif_fusion",
-            "Dif-Fusion",
-            Training("dif_fusion_stage1", ["dif_fusion_stage1.yaml"], 1 / 2, clean),
-            Training("dif_fusion_stage2", ["dif_fusion_stage2.yaml", blind], 1 / 2, [*both, "--model.gradient=0.2"]),
+        "dif_fusion": Method(
+            [
+                Training("dif_fusion_stage1", ["dif_fusion_stage1.yaml"], 1 / 2, clean),
+                stage2("dif_fusion", 1 / 2, *both, "--model.gradient=0.2"),
+            ],
+            {"Dif-Fusion": {"checkpoint": last("dif_fusion_stage2")}},
         ),
-        "text_difuse": staged(
-            "text_difuse",
-            "Text-DiFuse",
-            Training("text_difuse_stage1", ["text_difuse_stage1.yaml", "predict_clean.yaml", blind], 2 / 3),
-            Training("text_difuse_stage2", ["text_difuse_stage2.yaml", blind], 1 / 3, both),
+        "text_difuse": Method(
+            [
+                Training("text_difuse_stage1", ["text_difuse_stage1.yaml", "predict_clean.yaml", blind], 2 / 3),
+                stage2("text_difuse", 1 / 3, *both),
+            ],
+            {"Text-DiFuse": {"checkpoint": last("text_difuse_stage2")}},
         ),
-        "drmf": staged(
-            "drmf",
-            "DRMF",
-            Training("drmf_stage1", ["drmf_stage1.yaml", "predict_clean.yaml", blind], 2 / 3),
-            Training("drmf_stage2", ["drmf_stage2.yaml", blind], 1 / 3, gentle),
+        "drmf": Method(
+            [
+                Training("drmf_stage1", ["drmf_stage1.yaml", "predict_clean.yaml", blind], 2 / 3),
+                stage2("drmf", 1 / 3, *both, "--model.structure=0.2"),
+            ],
+            {"DRMF": {"checkpoint": last("drmf_stage2")}},
         ),
         "mask_difuser": single("mask_difuser", "Mask-DiFuser", ["mask_difuser.yaml", "predict_clean.yaml", blind], []),
-        "restormer": single("restormer", "", ["restormer.yaml", blind], []),
-        "cled": staged(
-            "cled",
-            "CLED-Fusion",
-            Training("cled_stage1", ["cled_stage1.yaml", "one_step.yaml", blind], 2 / 3, ["--model.loss=l1"]),
-            Training("cled_stage2", ["cled_stage2.yaml", blind], 1 / 3),
+        "restormer": Method(
+            [Training("restormer", ["restormer.yaml", blind])], {"Restormer, then Laplacian": cascade("restormer")}
+        ),
+        "cled": Method(
+            [
+                Training("cled_stage1", ["cled_stage1.yaml", "one_step.yaml", blind], 2 / 3, ["--model.loss=l1"]),
+                stage2("cled", 1 / 3),
+            ],
+            {
+                "CLED stage 1, then Laplacian": cascade("cled_stage1"),
+                "CLED-Fusion": {"checkpoint": last("cled_stage2")},
+            },
         ),
         "drfusion": Method(
             [
                 Training(f"drfusion_{one}", ["drfusion.yaml", *medicine, f"{name}.yaml"], 1 / 3)
-                for one, name in degradations(medical).items()
+                for one, name in drfusion.items()
             ],
             {
-                f"DRFusion, {one}": learned(output, f"drfusion_{one}", scenarios=[name])
-                for one, name in degradations(medical).items()
+                f"DRFusion, {one}": {"checkpoint": last(f"drfusion_{one}"), "scenarios": [name]}
+                for one, name in drfusion.items()
             },
         ),
     }
-    methods["restormer"].entries = {"Restormer, then Laplacian": cascade(restorer)}
-    methods["cled"].entries = {"CLED stage 1, then Laplacian": cascade(cled), **methods["cled"].entries}
-    return methods
-
-
-def learned(output: Path, name: str, **where: list[str]) -> Entry:
-    return {"checkpoint": str(checkpoint(output, name)), **where}
 
 
 def train(training: Training, arguments: argparse.Namespace) -> None:
