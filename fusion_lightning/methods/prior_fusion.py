@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, sources
@@ -79,6 +80,20 @@ class PriorFusion(UnconditionalPrior):
         fused = (rgb_to_luma(self.walk(batch)[-1].clean) + 1) / 2
         fused = stretched(fused) if self.stretch else fused
         return FusionOutput(fused=with_chroma(fused, cbcr_of(*sources(batch))))
+
+    @torch.no_grad()
+    def trajectory_sheet(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]]:
+        """Eight of the first pair's steps as rows of pictures in [0, 1], and the columns' labels.
+
+        States are drawn at half their range.
+        """
+        steps = self.walk(batch)
+        shown = torch.linspace(0, len(steps) - 1, min(len(steps), 8)).round().int().tolist()
+        rows = []
+        for step in (steps[place] for place in shown):
+            images = (step.state / 2, step.estimate, step.clean)
+            rows.append([(image[0] / 2 + 0.5).clamp(0, 1).cpu() for image in images])
+        return rows, ["state", "estimated", "guided"]
 
     def configure_optimizers(self) -> Any:
         """Optimize the prior.

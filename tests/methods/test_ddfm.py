@@ -115,6 +115,16 @@ def test_stretching_is_to_the_image_s_own_range() -> None:
     assert stretch.flatten(1).amax(1).tolist() == pytest.approx([1, 1], abs=1e-6)
 
 
+def test_the_trajectory_ends_at_the_fusion() -> None:
+    method, batch = make_method(sampling_steps=20), make_batch(["one", "two"], (8, 8), color=None)
+    rows, columns = method.trajectory_sheet(batch)
+    assert columns == ["state", "estimated", "guided"]
+    assert [len(row) for row in rows] == [3] * 8
+    with torch.no_grad():
+        torch.testing.assert_close(rows[-1][-1], method.fuse(batch)["fused"][0])
+    assert not torch.allclose(rows[0][-1], rows[-1][-1], atol=0.01)
+
+
 def test_a_prior_in_colour_is_guided_in_brightness_alone() -> None:
     class Colored(Prior):
         channels = 3
