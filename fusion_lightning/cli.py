@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
@@ -23,12 +23,13 @@ from fusion_lightning.callbacks import (
     ScoreTable,
     SignalCheckpoint,
 )
-from fusion_lightning.checkpoints import AtomicCheckpointIO
+from fusion_lightning.checkpoints import AtomicCheckpointIO, RunCheckpoint, best_checkpoint
 from fusion_lightning.configuration import one_sentence, resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
 from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, finish_record, make_loggers
+from fusion_lightning.loops import ResumableEpochs
 from fusion_lightning.methods import FusionMethod, check_weights, read_checkpoint
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 
@@ -94,8 +95,8 @@ class FusionCLI(LightningCLI):
             "--log_checkpoints", type=bool, default=False, help="add the checkpoints to the W&B record as artifacts"
         )
         # two, because one with a monitor saves nothing before the first validation: a lost run would be lost whole
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "best")
+        parser.add_lightning_class_args(RunCheckpoint, "best")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.filename": "last", "checkpoint.enable_version_counter": False})
         parser.set_defaults({"best.filename": "best", "best.enable_version_counter": False})
         parser.add_lightning_class_args(Previews, "previews")
@@ -132,8 +133,7 @@ class FusionCLI(LightningCLI):
         if config.run_id is None and not os.environ.get("WANDB_RUN_ID"):
             raise UserError(f"--ckpt_path {config.ckpt_path} needs --run_id, the name of the run that is meant")
         folder = self._choose_folder(config, None).checkpoints
-        best = folder / "best.ckpt"
-        found = newest_checkpoint(folder) if config.ckpt_path == "last" else best if best.exists() else None
+        found = newest_checkpoint(folder) if config.ckpt_path == "last" else best_checkpoint(folder)
         if found is None and (self.config.subcommand != "fit" or config.ckpt_path == "best"):
             raise UserError(f"--ckpt_path {config.ckpt_path}: there is none in {folder}")
         return None if found is None else str(found)
@@ -206,7 +206,9 @@ class FusionCLI(LightningCLI):
             kept.append(SignalCheckpoint(str(self.run.checkpoints)))
         self.trainer_defaults["callbacks"] = kept
         config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.fit_loop = ResumableEpochs(trainer.fit_loop)
+        return trainer
 
     def before_fit(self) -> None:
         """Refuse to overwrite a run, and begin its record."""
@@ -284,7 +286,6 @@ def _quieten() -> None:
         ".*callbacks used to create the checkpoint need to be provided.*",  # we leave weight averaging out on purpose
         ".*exists and is not empty.*",  # a resumed run goes on in its own folder
         ".*does not have many workers.*",
-        ".*The dirpath has changed.*",  # it is the same folder, once as typed and once whole
     ):
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings(

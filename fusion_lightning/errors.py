@@ -29,8 +29,8 @@ def check_choice(name: str, value: object, choices: Any) -> None:
         raise UserError(f"`{name}` must be one of {', '.join(map(str, allowed))}, but got {value!r}")
 
 
-class Interrupted(UserError):  # noqa: N818 (nothing went wrong)
-    """A run was asked to stop, and has done so at the end of a step.
+class Interrupted(BaseException):
+    """A run was asked to stop; no error, so that nothing that handles errors keeps it from stopping.
 
     Args:
         message: What was saved, and how to go on.

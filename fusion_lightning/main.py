@@ -63,7 +63,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return _refuse(f"there is no command {command!r}{_suggestion(command)}: see `--help`", code=2)
     try:
         _runner(command)(args)
+    except Interrupted as stop:
+        return _refuse(_sentence(stop), code=stop.exit_code)
     except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # the Trainer makes one of the other
+            return _refuse("interrupted", code=130)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         return _refuse("interrupted", code=130)
@@ -71,8 +75,6 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             raise
         cause = _cause(error)
-        if isinstance(cause, Interrupted):
-            return _refuse(_sentence(cause), code=cause.exit_code)
         # the second is what Lightning calls a setting that it cannot use
         if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
             return _refuse(_sentence(cause))

@@ -1,5 +1,6 @@
 """Where the pairs come from: folders as downloaded, or scenes drawn from a seed."""
 
 from fusion_lightning.datamodules.data import FusionData
+from fusion_lightning.datamodules.sampler import ResumableLoader
 
-__all__ = ["FusionData"]
+__all__ = ["FusionData", "ResumableLoader"]

@@ -72,7 +72,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
         """Samples per process and step."""
         self.length = length
         self.start = 0
-        """Samples of the epoch to pass over, because they were trained on before a resume."""
+        """Samples of this process to pass over in the epoch, because they were trained on before a resume."""
 
     def __len__(self) -> int:
         return max(self.length // len(self.slots), 1) * self.batch_size
@@ -82,7 +82,8 @@ class TrainSampler(DistributedSampler[SampleKey]):
             self.length
         )
         mine = np.resize(order, len(self) * self.num_replicas)[self.rank :: self.num_replicas]
-        for position in range(self.start, len(self)):
+        whole = (len(self) - self.start) // self.batch_size * self.batch_size
+        for position in range(self.start, self.start + whole):
             place = (position * self.num_replicas + self.rank) % len(self.slots)
             yield SampleKey(self.epoch, int(mine[position]), self.slots[place])
 
@@ -115,19 +116,28 @@ class EvaluationSampler(DistributedSampler[int]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A data loader whose state is its place in the epoch, so that a resumed run goes on with the next batch."""
+    """A data loader whose state is its place in the epoch, so that a resumed run goes on with the next pair.
 
-    _batches = 0
+    The place counts pairs of all processes: it means the same to another batch size or number of processes.
+    """
+
+    _place = 0
+    """Pairs of this process that were handed out in the epoch, or come before those that will be."""
     _resume: tuple[int, int] | None = None
 
+    @property
+    def batches_done(self) -> int:
+        """How many batches of the epoch are behind the loader."""
+        return -(-self._place // (self.batch_size or 1))
+
     def __iter__(self) -> Iterator[FusionBatch]:  # type: ignore[override]
-        self._batches = 0
+        self._place = 0
         if isinstance(self.sampler, TrainSampler):
             # a checkpoint of a finished epoch must not shorten the next one
             if self._resume is not None and self._resume[0] == self.sampler.epoch:
-                self._batches = self._resume[1]
+                self._place = self._resume[1]
             self._resume = None
-            self.sampler.start = self._batches * (self.batch_size or 1)
+            self.sampler.start = self._place
         batches = super().__iter__()
         while True:
             try:
@@ -137,13 +147,20 @@ class ResumableLoader(DataLoader[Any]):
             except UserError as error:
                 # a worker process wraps its error in a traceback: the sentence is what the user needs
                 raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-            self._batches += 1
+            self._place += self.batch_size or 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its batches were handed out."""
-        return {"epoch": getattr(self.sampler, "epoch", 0), "batches": self._batches}
+        """The epoch and how many of its pairs were handed out."""
+        return {"epoch": getattr(self.sampler, "epoch", 0), "pairs": self._place * self._processes}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on after the batches of a saved state, if its epoch is the one that runs next."""
-        self._resume = (state["epoch"], state["batches"])
+        """Go on behind the pairs of a saved state, if its epoch is the one that runs next."""
+        # checkpoints of version 0.1 count batches
+        pairs = state["pairs"] if "pairs" in state else state["batches"] * (self.batch_size or 1) * self._processes
+        self._place = min(pairs // self._processes, len(self.sampler))  # type: ignore[arg-type]
+        self._resume = (state["epoch"], self._place)
+
+    @property
+    def _processes(self) -> int:
+        return getattr(self.sampler, "num_replicas", 1)
