@@ -61,7 +61,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.environ["WANDB_MODE"] = "disabled"
-    import fusion_lightning.cli  # noqa: F401 (imported once, for all processes)
+    import torch._dynamo
+    import wandb  # noqa: F401
+
+    import fusion_lightning.cli  # noqa: F401 (all imported once, for all processes)
 
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as place:

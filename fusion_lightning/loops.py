@@ -87,6 +87,7 @@ class ResumableSteps(_TrainingEpochLoop):
     """
 
     validated = -1
+    restarting: bool
 
     def reset(self) -> None:
         """Begin an epoch, or go on in one."""
