@@ -61,7 +61,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.environ["WANDB_MODE"] = "disabled"
-    import torch._dynamo
     import wandb  # noqa: F401
 
     import fusion_lightning.cli  # noqa: F401 (all imported once, for all processes)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, finish_record, make_loggers
 from fusion_lightning.loops import ResumableEpochs
-from fusion_lightning.methods import FusionMethod, check_weights, read_checkpoint
+from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 
 
@@ -60,6 +61,7 @@ class FusionCLI(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         self._asked_experiment = _stem_of_first_config(args)
         self._saved_weights: dict[str, Tensor] | None = None
+        self._hyper_parameters: dict[str, Any] = {}
         super().__init__(
             FusionMethod,
             FusionData,
@@ -84,6 +86,13 @@ class FusionCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where a run goes, and the settings of the callbacks every run has."""
+        saved = self._hyper_parameters
+
+        def build(method: type[FusionMethod], *arguments: Any, **configured: Any) -> FusionMethod:
+            # what a checkpoint says goes to the constructor and never to the parser, which would look for classes in it
+            return method(*arguments, **{**configured, **saved})
+
+        parser.add_instantiator(build, FusionMethod)
         parser.add_argument(
             "--experiment", type=str | None, default=None, help="folder of the run; default: config's name"
         )
@@ -119,14 +128,14 @@ class FusionCLI(LightningCLI):
         if path is None:
             return
         checkpoint = read_checkpoint(path)
-        if checkpoint["method"] != asked:
+        held = method_of(checkpoint, path)
+        if held is not find_method(config.model.class_path):
             raise UserError(
-                f"--ckpt_path {path} holds a {checkpoint['method']}, but the configuration asks for {asked}: "
+                f"--ckpt_path {path} holds a {held.__name__}, but the configuration asks for {asked}: "
                 "--ckpt_path continues or scores the same run; other weights are a constructor argument"
             )
         self._saved_weights = checkpoint["state_dict"]
-        for key, value in checkpoint["hyper_parameters"].items():
-            config.model.init_args[key] = value
+        self._hyper_parameters.update(checkpoint["hyper_parameters"])
 
     def _own_checkpoint(self, config: Any) -> str | None:
         """The newest or the best checkpoint of the run that is named; `fit` begins a run that has none yet."""
@@ -186,7 +195,11 @@ class FusionCLI(LightningCLI):
         best.save_top_k = 0 if best.monitor is None else best.save_top_k
         self._get(self.config_init, "previews").folder = str(self.run.pictures)
         self._get(self.config_init, "faults").folder = str(self.run.faults)
-        self.save_config_kwargs = {"folder": str(self.run.path), "save_to_log_dir": False}
+        self.save_config_kwargs = {
+            "folder": str(self.run.path),
+            "hyper_parameters": self._hyper_parameters,
+            "save_to_log_dir": False,
+        }
         chosen = config.get("logger") not in (None, True)
         if self.subcommand == "predict" and not chosen:
             kwargs["logger"] = False  # there is nothing to log
@@ -249,8 +262,27 @@ class FusionCLI(LightningCLI):
             raise UserError(f"`{self.subcommand}` needs --ckpt_path: {_class_name(config)} has to be trained first")
         self.datamodule.setup(self.subcommand)
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb, or say that the checkpoint cannot be taken up."""
+        try:
+            super()._run_subcommand(subcommand)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, UserError) or not _arose_while_restoring(error):
+                raise
+            path = self.config[subcommand].ckpt_path
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{path} cannot be taken up: it lacks what `{subcommand}` needs of a checkpoint, or a part is damaged "
+                f"({type(error).__name__}: {reason})"
+            ) from error
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+
+def _arose_while_restoring(error: Exception) -> bool:
+    functions = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+    return bool(functions & {"resume_start", "restore_model", "restore_callbacks", "restore_training_state"})
 
 
 def _shards_weights(strategy: Any) -> bool:

@@ -33,6 +33,8 @@ FUNCTION_COMMANDS = {
 }
 
 DEBUG = "FUSION_LIGHTNING_DEBUG"
+IMPORTS = "FUSION_LIGHTNING_IMPORT"
+"""Modules to import first, separated by commas: what ``--import`` hands on to the processes it starts."""
 
 _LONGEST = 600
 """Characters of an error that a person still reads."""
@@ -50,6 +52,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     keep_freed_memory()
     args = list(sys.argv[1:] if args is None else args)
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # last: a method in the working directory can be named, but hides nothing
+    try:
+        args = _import_modules(args)
+    except UserError as error:
+        return _refuse(_sentence(error))
     if not args or args[0] in ("-h", "--help"):
         print(_overview())
         return 0 if args else 2
@@ -92,6 +100,34 @@ def _runner(command: str) -> Callable[[Sequence[str]], object]:
     return runner
 
 
+def _import_modules(args: Sequence[str]) -> list[str]:
+    """Import what ``--import MODULE`` names, here and in the processes that are started; returns the other arguments.
+
+    Raises:
+        UserError: If a module cannot be imported.
+    """
+    kept: list[str] = []
+    names = [name for name in os.environ.get(IMPORTS, "").split(",") if name]
+    rest = iter(args)
+    for argument in rest:
+        option, _, name = argument.partition("=")
+        if option != "--import":
+            kept.append(argument)
+            continue
+        name = name or next(rest, "")
+        if not name:
+            raise UserError("--import needs the name of a module that holds your methods")
+        names.append(name)
+    for name in dict.fromkeys(names):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise UserError(f"--import {name}: it cannot be imported ({type(error).__name__}: {error})") from error
+    if names:
+        os.environ[IMPORTS] = ",".join(dict.fromkeys(names))
+    return kept
+
+
 def _overview() -> str:
     def listing(commands: dict[str, str]) -> str:
         return "\n".join(f"  {name:<10}{what}" for name, what in commands.items())
@@ -107,7 +143,7 @@ other commands:
 {listing(FUNCTION_COMMANDS)}
 
 `COMMAND --help` lists a command's arguments. A config given by bare name is looked up in the working
-directory, then among the shipped ones. Example:
+directory, then among the shipped ones. `--import MODULE` makes the methods of a module of yours known. Example:
   python -m fusion_lightning fit --config cled_stage1.yaml --config smoke.yaml"""
 
 

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,41 @@ class ConfigRecord(SaveConfigCallback):
         parser: The parser of the command.
         config: What it parsed.
         folder: The run's folder.
+        hyper_parameters: What the method got from a checkpoint, in place of what was parsed.
         **kwargs: What `SaveConfigCallback` takes.
     """
 
-    def __init__(self, parser: Any, config: Any, folder: str = ".", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        parser: Any,
+        config: Any,
+        folder: str = ".",
+        hyper_parameters: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(parser, config, **kwargs)
         self.folder = Path(folder)
+        self.hyper_parameters = hyper_parameters or {}
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the configuration; called on the first rank only, so nothing collective happens here."""
-        text, code = self.parser.dump(self.config, skip_none=False), code_version()
+        config, code = yaml.safe_load(self.parser.dump(self.config, skip_none=False)), code_version()
+        # not through the parser, which would look for the classes that a checkpoint may name
+        config["model"].setdefault("init_args", {}).update(_plain(self.hyper_parameters))
         versions = ", ".join(f"{name} {version}" for name, version in code.items())
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_atomic(unused_name(self.folder / "config.yaml"), f"# {versions}\n{text}")
         for logger in trainer.loggers:
-            logger.log_hyperparams(
-                {**yaml.safe_load(text), "code": code, "devices": trainer.num_devices, "nodes": trainer.num_nodes}
-            )
+            logger.log_hyperparams({**config, "code": code, "devices": trainer.num_devices, "nodes": trainer.num_nodes})
+
+
+def _plain(value: Any) -> Any:
+    """Hyper-parameters as YAML writes them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value if value is None or type(value) in (str, int, float, bool) else str(value)
 
 
 def code_version() -> dict[str, str]:

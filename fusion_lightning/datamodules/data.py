@@ -195,6 +195,12 @@ class FusionData(LightningDataModule):
         """The same samples as in test."""
         return self._evaluation_loader("test")
 
+    def files(self, split: str) -> list[str]:
+        """The files of a split's pairs, in the order of the pairs; none where scenes are drawn."""
+        if self.root is None:
+            return []
+        return [path for pair in self._split_files()[split] for path in pair.files.values()]
+
     def _find(self) -> Found:
         assert self.root is not None
         return find_pairs(self.root, cast(dict[str, str], self.folders), by_order=self.pair_by == "order")

@@ -21,7 +21,15 @@ from fusion_lightning.methods.drfusion import DRFusion
 from fusion_lightning.methods.drmf import DRMF
 from fusion_lightning.methods.gifnet import GIFNet
 from fusion_lightning.methods.ifcnn import IFCNN
-from fusion_lightning.methods.loading import build_method, check_weights, load_method, read_checkpoint
+from fusion_lightning.methods.loading import (
+    Specification,
+    build_method,
+    check_weights,
+    find_method,
+    load_method,
+    method_of,
+    read_checkpoint,
+)
 from fusion_lightning.methods.lrrnet import LRRNet
 from fusion_lightning.methods.mask_difuser import MaskDiFuser
 from fusion_lightning.methods.pmgi import PMGI
@@ -65,6 +73,7 @@ __all__ = [
     "Restormer",
     "SDNet",
     "SeAFusion",
+    "Specification",
     "TextDiFuse",
     "U2Fusion",
     "UnconditionalPrior",
@@ -72,6 +81,8 @@ __all__ = [
     "WaveletMaximum",
     "build_method",
     "check_weights",
+    "find_method",
     "load_method",
+    "method_of",
     "read_checkpoint",
 ]

@@ -202,4 +202,10 @@ class FusionMethod(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which class the checkpoint belongs to."""
-        checkpoint["method"] = type(self).__name__
+        checkpoint["method"] = method_path(type(self))
+
+
+def method_path(method: type[FusionMethod]) -> str:
+    """The name of a class in a checkpoint: where to import it from; for this package's own not the file it lies in."""
+    ours = method.__module__.startswith("fusion_lightning.")
+    return f"fusion_lightning.methods.{method.__name__}" if ours else f"{method.__module__}.{method.__qualname__}"

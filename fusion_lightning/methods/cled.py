@@ -11,7 +11,7 @@ from fusion_lightning.diffusion.sampling import Sampler, SamplingStep, generator
 from fusion_lightning.errors import UserError
 from fusion_lightning.losses.criteria import FusionCriterion
 from fusion_lightning.methods.base import FusionMethod
-from fusion_lightning.methods.loading import load_method
+from fusion_lightning.methods.loading import Arguments, load_method
 from fusion_lightning.methods.residual_restorer import Objective, Restorer, Times
 from fusion_lightning.networks.degrade_fusion import DegradeFusion
 from fusion_lightning.networks.residual_unet import UNetSize
@@ -175,7 +175,7 @@ class CLEDStage2(_CLED):
         gradient: float = 1.0,
         color: float = 12.0,
         one_stage: bool = False,
-        restorer: dict[str, Any] | None = None,
+        restorer: Arguments | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:

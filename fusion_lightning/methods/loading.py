@@ -1,20 +1,42 @@
-"""Methods from what is written down: a checkpoint, a class, or a class with its arguments."""
+"""Methods from what is written down: a checkpoint, a class, or a class with its arguments.
 
+What a file says is looked up among the methods that were imported before; it never leads to an import.
+"""
+
+import sys
 import zipfile
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from fusion_lightning.errors import UserError
-from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.base import FusionMethod, method_path
 
 Stage = TypeVar("Stage", bound=FusionMethod)
 
-Specification = str | Mapping[str, Any]
+ENTRY_POINTS = "fusion_lightning.methods"
+"""The group of entry points by which an installed package declares its methods."""
+
+if TYPE_CHECKING:
+    Arguments = dict[str, Any]
+else:
+    Arguments = dict
+    """Arguments by name. To the parser no more than a dict: it makes an object of every class named in an `Any`."""
+
+
+class MethodClass(TypedDict):
+    """A class and its arguments."""
+
+    class_path: str
+    init_args: NotRequired[Arguments]
+
+
+Specification = str | MethodClass
 """The path of a ``.ckpt`` file, the name of a class, or ``{class_path: NAME, init_args: {…}}``."""
 
 
@@ -27,17 +49,20 @@ def build_method(specification: Specification) -> FusionMethod:
     """
     if isinstance(specification, str) and specification.endswith(".ckpt"):
         return load_method(specification).eval()
-    wanted: dict[str, Any] = {"class_path": specification} if isinstance(specification, str) else dict(specification)
+    wanted: dict[str, Any] = {"class_path": specification} if isinstance(specification, str) else {**specification}
     if "class_path" not in wanted or not set(wanted) <= {"class_path", "init_args"}:
         raise UserError(f"a method must be a .ckpt file, a class, or `class_path` and `init_args`, but got {wanted}")
-    known = known_methods()
-    name = str(wanted["class_path"]).rsplit(".", 1)[-1]
-    if name not in known:
-        public = sorted(one for one in known if not one.startswith("_"))
-        raise UserError(f"there is no method {name!r}: known are {', '.join(public)}, and checkpoints end in .ckpt")
-    arguments: dict[str, Any] = wanted.get("init_args") or {}
+    name = str(wanted["class_path"])
+    found = find_method(name)
+    if found is None:
+        public = ", ".join(sorted(one.__name__ for one in known_methods().values()))
+        hint = f", or add --import {name.rpartition('.')[0]}" if "." in name else ""
+        raise UserError(f"there is no method {name!r}: known are {public}; checkpoints end in .ckpt{hint}")
+    arguments = wanted.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise UserError(f"`init_args` of {name} must be a mapping of arguments, but got {arguments!r}")
     try:
-        method = known[name](**arguments).eval()
+        method = found(**arguments).eval()
     except TypeError as error:
         raise UserError(f"{name} cannot be built: {error}") from error
     if any(parameter.requires_grad for parameter in method.parameters()):
@@ -46,14 +71,39 @@ def build_method(specification: Specification) -> FusionMethod:
 
 
 def known_methods() -> dict[str, type[FusionMethod]]:
-    """Every method that has been imported, by class name."""
+    """Every method that was imported, or is declared by an installed package, by its `method_path`."""
+    for declared in entry_points(group=ENTRY_POINTS):
+        try:
+            declared.load()
+        except Exception as error:
+            raise UserError(
+                f"{declared.value}, a method that a package declares, cannot be imported: {error}"
+            ) from error
     found: dict[str, type[FusionMethod]] = {}
     waiting = list(FusionMethod.__subclasses__())
     while waiting:
         method = waiting.pop()
-        found[method.__name__] = method
+        if not method.__name__.startswith("_"):
+            found[method_path(method)] = method
         waiting.extend(method.__subclasses__())
     return found
+
+
+def find_method(name: str) -> type[FusionMethod] | None:
+    """The method of a name, if it is known: its class name, or where it can be imported from; nothing is imported.
+
+    The package's own methods come first among those of one class name.
+    """
+    known = known_methods()
+    if name in known:
+        return known[name]
+    module, _, attribute = name.rpartition(".")
+    if module:  # another way to import the same class
+        found = vars(sys.modules[module]).get(attribute) if module in sys.modules else None
+        return found if found in known.values() else None
+    alike = sorted(path for path, method in known.items() if method.__name__ == name)
+    ours = [path for path in alike if path.startswith(f"{ENTRY_POINTS}.")]
+    return known[(ours or alike)[0]] if alike else None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -78,7 +128,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or not {"method", "state_dict", "hyper_parameters"} <= set(checkpoint):
         raise UserError(f"{path} was not written by a fusion method: give a .ckpt file written by `fit`")
+    for key, of in (("state_dict", Tensor), ("hyper_parameters", object)):
+        part = checkpoint[key]
+        whole = isinstance(part, Mapping) and all(isinstance(name, str) for name in part)
+        if not whole or not all(isinstance(value, of) for value in part.values()):
+            raise UserError(f"{path} is no checkpoint: its `{key}` is damaged: give a .ckpt file written by `fit`")
     return checkpoint
+
+
+def method_of(checkpoint: Mapping[str, Any], path: str | Path) -> type[FusionMethod]:
+    """The class that a checkpoint belongs to.
+
+    Raises:
+        UserError: If it is not known: a checkpoint is not believed where to import it from.
+    """
+    name = checkpoint["method"]
+    method = find_method(name) if isinstance(name, str) else None
+    if method is None:
+        package = str(name).rpartition(".")[0]
+        hint = f"if you trust it, add --import {package}" if package else "import the module it is in"
+        raise UserError(f"{path} holds a {name}, which is not known here: {hint}")
+    return method
 
 
 def check_weights(method: FusionMethod, saved: Mapping[str, Tensor], path: str | Path) -> None:
@@ -113,14 +183,14 @@ def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -
         UserError: If the checkpoint is unreadable, of an unknown or another class, or does not fit its class.
     """
     checkpoint = read_checkpoint(path)
-    method = known_methods().get(checkpoint["method"])
-    if method is None:
-        raise UserError(f"{path} holds a {checkpoint['method']}, which is not known here: import the module it is in")
+    method = method_of(checkpoint, path)
     if not issubclass(method, expected):
         raise UserError(f"{path} holds a {method.__name__}, but a {expected.__name__} is needed")
     try:
         model = method(**checkpoint["hyper_parameters"])
-    except (RuntimeError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
             f"{path} does not fit this version of {method.__name__}: {str(error).splitlines()[0]}"
         ) from error

@@ -5,7 +5,7 @@ from typing import Any
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, SampleDegradation
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods.base import FusionMethod
-from fusion_lightning.methods.loading import build_method
+from fusion_lightning.methods.loading import Specification, build_method
 
 
 class RestoreThenFuse(FusionMethod):
@@ -25,8 +25,8 @@ class RestoreThenFuse(FusionMethod):
 
     def __init__(
         self,
-        restorer: str | dict[str, Any] = "ClassicalRestorer",
-        fuser: str | dict[str, Any] = "LaplacianPyramid",
+        restorer: Specification = "ClassicalRestorer",
+        fuser: Specification = "LaplacianPyramid",
         **options: Any,
     ) -> None:
         super().__init__(**options)

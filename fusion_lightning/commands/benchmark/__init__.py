@@ -1,12 +1,14 @@
 """Compare methods on data sets under scenarios: everything a paper's table needs, from one command."""
 
+import hashlib
+import importlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 import yaml
@@ -17,7 +19,7 @@ import fusion_lightning
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.commands.benchmark.measure import Fuser, PublishedImages, measure
 from fusion_lightning.commands.benchmark.report import picture_writer, report
-from fusion_lightning.commands.benchmark.store import Trial, TrialStore, digests, slug
+from fusion_lightning.commands.benchmark.store import Trial, TrialStore, digests, file_digest, slug
 from fusion_lightning.commands.devices import find_device
 from fusion_lightning.commands.evaluate import metric_names
 from fusion_lightning.commands.tables import Format, print_table
@@ -25,15 +27,27 @@ from fusion_lightning.configuration import resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.degradations import scenario as find_scenario
 from fusion_lightning.errors import UserError
-from fusion_lightning.methods import FusionMethod, build_method
+from fusion_lightning.methods import FusionMethod, Specification, build_method, find_method
+from fusion_lightning.methods.loading import Arguments
 from fusion_lightning.metrics import METRICS
 
 Scenarios = list[str] | dict[str, dict[str, str]]
 
 
+class MethodEntry(TypedDict, total=False):
+    """A method of a benchmark, and where it takes part; everywhere if that is not said."""
+
+    class_path: str
+    init_args: Arguments
+    checkpoint: str
+    folder: str
+    data: list[str]
+    scenarios: list[str]
+
+
 def benchmark(
-    methods: dict[str, str | dict[str, Any]],
-    data: dict[str, str | dict[str, Any]],
+    methods: dict[str, str | MethodEntry],
+    data: dict[str, str | Arguments],
     scenarios: Scenarios,
     output: str = "benchmark",
     metrics: str | list[str] = "MI,VIF,Qabf,Nabf,SSIM",
@@ -85,6 +99,7 @@ def benchmark(
         methods = _with_weights(methods, Path(weights_folder))
     competitors = _competitors(methods)
     pairs = _BenchmarkData(data, scenarios, seed, limit)
+    _check_places(competitors, pairs)
     common = {"version": fusion_lightning.__version__, "metrics": names, "bf16": bf16, "device": _describe(place)}
     store = TrialStore(Path(output))
     trials = [
@@ -93,15 +108,19 @@ def benchmark(
         for pairs_name, scenario, recipe in pairs.recipes()
         if competitor.takes_part(pairs_name, scenario)
     ]
-    if not trials:
-        raise UserError("there is nothing to measure: no method takes part in any scenario of any data set")
     _measure(trials, {one.name: one for one in competitors}, pairs, store, names, place, bf16)
     for table in report(store.folder, trials, names, f"{_describe(place)}, seed {seed}"):
         print_table(table, format)
-    for trial in trials:
-        if trial.failure is not None:
-            print(f"{trial.method} failed on {trial.data}, {trial.scenario}: {trial.failure}")
+    failed = [trial for trial in trials if trial.failure is not None]
+    for trial in failed:
+        print(f"{trial.method} failed on {trial.data}, {trial.scenario}: {trial.failure}")
     print(f"tables, scores and pictures are in {store.folder}")
+    if failed:
+        one = failed[0]
+        raise UserError(
+            f"{len(failed)} of {len(trials)} trials failed, the first one {one.method} on {one.data}, {one.scenario}: "
+            f"{one.failure}; the others are done, and the same command tries the failed ones again"
+        )
 
 
 def _measure(
@@ -147,7 +166,7 @@ class _Competitor:
     """A method, or published images, and where it takes part; everywhere if that is None."""
 
     name: str
-    specification: str | dict[str, Any]
+    specification: str | MethodEntry
     data: Sequence[str] | None
     scenarios: Sequence[str] | None
 
@@ -159,9 +178,9 @@ class _Competitor:
         return (self.data is None or data in self.data) and (self.scenarios is None or scenario in self.scenarios)
 
     def build(self, device: torch.device) -> Fuser:
-        if isinstance(self.specification, dict) and "folder" in self.specification:
+        if not isinstance(self.specification, str) and "folder" in self.specification:
             return PublishedImages(self.specification["folder"])
-        method: FusionMethod = build_method(self.specification).to(device)
+        method: FusionMethod = build_method(cast(Specification, self.specification)).to(device)
         method.setup("test")
         return method
 
@@ -193,22 +212,57 @@ def _with_weights(methods: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _competitors(methods: Mapping[str, str | dict[str, Any]]) -> list[_Competitor]:
+def _competitors(methods: Mapping[str, str | MethodEntry]) -> list[_Competitor]:
     found = []
     for name, given in methods.items():
         if isinstance(given, str):
+            _import_class(name, given)
             found.append(_Competitor(name, given, None, None))
             continue
-        what = {key: value for key, value in given.items() if key not in ("data", "scenarios")}
+        what = cast(MethodEntry, {key: value for key, value in given.items() if key not in ("data", "scenarios")})
         if set(what) not in ({"folder"}, {"checkpoint"}) and not {"class_path"} <= set(what) <= {
             "class_path",
             "init_args",
         }:
             raise UserError(f"method {name!r} must have a `folder`, a `checkpoint` or a `class_path`, but got {given}")
+        _import_class(name, what.get("class_path", ""))
         scenarios = given.get("scenarios", ["clean"] if "folder" in what else None)
         found.append(_Competitor(name, what.get("checkpoint", what), given.get("data"), scenarios))
     _check_names("methods", methods)
     return found
+
+
+def _import_class(name: str, path: str) -> None:
+    """Import the module of a class that the configuration names by its full path, as `fit` does."""
+    module = path.rpartition(".")[0]
+    if not module or path.endswith(".ckpt") or not path.replace(".", "").isidentifier() or find_method(path):
+        return
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise UserError(f"method {name!r}: {module} cannot be imported ({type(error).__name__}: {error})") from error
+    if find_method(path) is None:
+        raise UserError(f"method {name!r}: {path} is no FusionMethod, which it has to be")
+
+
+def _check_places(competitors: Sequence[_Competitor], pairs: "_BenchmarkData") -> None:
+    """Refuse a method that would take part nowhere, or in something that is not there."""
+    places = [(data, scenario) for data, scenario, _ in pairs.recipes()]
+    for competitor in competitors:
+        for key, asked, known in (
+            ("data", competitor.data, [data for data, _ in places]),
+            ("scenarios", competitor.scenarios, [scenario for _, scenario in places]),
+        ):
+            if unknown := [one for one in asked or () if one not in known]:
+                raise UserError(
+                    f"`{key}` of method {competitor.name!r} names {unknown[0]!r}, but there are "
+                    f"{', '.join(dict.fromkeys(known))}"
+                )
+        if not any(competitor.takes_part(*place) for place in places):
+            raise UserError(
+                f"method {competitor.name!r} takes part in no scenario of any data set: give it `data` or `scenarios` "
+                "that go together (published images take part in `clean` unless they say otherwise)"
+            )
 
 
 class _BenchmarkData:
@@ -218,6 +272,7 @@ class _BenchmarkData:
         self.limit = limit
         self._arguments: dict[tuple[str, str], dict[str, Any]] = {}
         self._modules: dict[tuple[str, str], FusionData] = {}
+        self._digests: dict[tuple[str, ...], str] = {}
         _check_names("data", data)
         own: Scenarios
         for name, given in data.items():
@@ -242,7 +297,9 @@ class _BenchmarkData:
             effects = arguments["scenarios"]
             chosen = find_scenario(effects[0] if isinstance(effects, list) else effects[scenario]) if effects else None
             parts = [repr(chosen.a), repr(chosen.b)] if chosen else []
-            yield name, scenario, {"data": arguments, "effects": parts, "pairs": self.count(name, scenario)}
+            count = self.count(name, scenario)
+            images = self._digest(tuple(self._modules[name, scenario].files("test")))
+            yield name, scenario, {"data": arguments, "effects": parts, "pairs": count, "images": images}
 
     def batches(self, name: str, scenario: str) -> Iterator[FusionBatch]:
         """The test pairs, one by one."""
@@ -252,6 +309,13 @@ class _BenchmarkData:
         """How many pairs there are."""
         length = len(self._modules[name, scenario].test_dataloader())
         return length if self.limit is None else min(length, self.limit)
+
+    def _digest(self, files: tuple[str, ...]) -> str:
+        """Of what is in the files of a data set; its scenarios share them."""
+        if files not in self._digests:
+            lines = "".join(f"{path} {file_digest(path)}\n" for path in files)
+            self._digests[files] = hashlib.sha256(lines.encode()).hexdigest()
+        return self._digests[files]
 
     @staticmethod
     def _open(name: str, arguments: dict[str, Any]) -> FusionData:

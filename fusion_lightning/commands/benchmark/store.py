@@ -107,17 +107,22 @@ def slug(name: str) -> str:
 
 
 def digests(specification: Any) -> dict[str, str]:
-    """Hash of every file, and of the listing of every folder, whose path stands anywhere in a specification."""
+    """Hash of every file, and of all files in every folder, whose path stands anywhere in a specification."""
     found = {}
     for text in _strings(specification):
         path = Path(text)
         if path.is_file():
-            with path.open("rb") as file:
-                found[text] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[text] = file_digest(path)
         elif path.is_dir():
-            files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(path.iterdir())]
+            files = [(file.name, file_digest(file)) for file in sorted(path.iterdir()) if file.is_file()]
             found[text] = hashlib.sha256(repr(files).encode()).hexdigest()
     return found
+
+
+def file_digest(path: str | Path) -> str:
+    """Hash of what is in a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _strings(value: Any) -> Iterator[str]:
