@@ -14,7 +14,7 @@ from fusion_lightning.imaging.color import as_rgb, rgb_to_luma
 from fusion_lightning.losses.criteria import Reference, fusion_losses
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.denoiser import Denoiser
-from fusion_lightning.methods.loading import first_stage
+from fusion_lightning.methods.loading import Arguments, first_stage
 from fusion_lightning.networks.denoising_unet import DenoisingSize, DenoisingUNet
 from fusion_lightning.networks.diffusion_head import DiffusionHead
 from fusion_lightning.networks.layers import OpponentColors
@@ -132,7 +132,7 @@ class DifFusionStage2(FusionMethod):
         intensity: float = 1.0,
         gradient: float = 1.0,
         reference: Reference = "maximum",
-        stage1: dict[str, Any] | None = None,
+        stage1: Arguments | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:

@@ -17,7 +17,7 @@ from fusion_lightning.losses.functional import sobel_magnitude
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.denoiser import lean
 from fusion_lightning.methods.diffusion_restorer import DiffusionRestorer
-from fusion_lightning.methods.loading import first_stage
+from fusion_lightning.methods.loading import Arguments, first_stage
 from fusion_lightning.networks.denoising_unet import DenoisingSize, DenoisingUNet, base_width
 
 
@@ -68,7 +68,7 @@ class DRMF(FusionMethod):
         structure: float = 1.0,
         smoothness: float = 0.01,
         reference: Reference = "maximum",
-        stage1: dict[str, Any] | None = None,
+        stage1: Arguments | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:

@@ -15,7 +15,7 @@ from fusion_lightning.losses.criteria import Reference, fusion_losses
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.denoiser import lean
 from fusion_lightning.methods.diffusion_restorer import DiffusionRestorer
-from fusion_lightning.methods.loading import first_stage
+from fusion_lightning.methods.loading import Arguments, first_stage
 from fusion_lightning.networks.fusion_control import FusionControl
 
 
@@ -44,7 +44,7 @@ class TextDiFuse(FusionMethod):
         intensity: float = 1.0,
         structure: float = 0.2,
         reference: Reference = "maximum",
-        stage1: dict[str, Any] | None = None,
+        stage1: Arguments | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
