@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from fusion_lightning.batch import FusionBatch
 from fusion_lightning.commands.benchmark.measure import measure
 from fusion_lightning.commands.statistics import wins
 from fusion_lightning.datamodules import FusionData
+from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import main
 from fusion_lightning.methods import Average, DenseFuse, FusionMethod, FusionOutput, Maximum
 from fusion_lightning.metrics import METRICS
@@ -69,8 +71,10 @@ def test_scores_are_those_of_the_metrics_and_everything_is_written(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    assert run(recipe, output) == 0
-    printed = capsys.readouterr().out
+    assert run(recipe, output) == 1  # a row is missing, and the others are there
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("error: 2 of 7 trials failed, the first one broken on street, clean")
+    printed = said.out
     assert "broken failed on street, clean: RuntimeError: out of luck" in printed
     rows = rows_of(output)
     assert [(row["scenario"], row["method"]) for row in rows if row["name"] == ROWS[0]] == [
@@ -181,7 +185,7 @@ def test_wins_count_ties_for_all() -> None:
         (["--scenarios", "nose"], "did you mean `noise`"),
         (["--data.street", "nowhere.yaml"], "there is no such file"),
         (["--data.street", '{"config": "roadscene.yaml", "root": "nowhere"}'], "`nowhere`"),
-        (["--methods.other", '{"checkpoints": "x"}'], "method 'other' must have"),
+        (["--methods.other", '{"checkpoints": "x"}'], "checkpoints"),
         (["--methods.AVERAGE", "Average"], "names that differ"),
     ],
 )
@@ -240,3 +244,57 @@ def test_a_list_may_be_written_out(tmp_path: Path) -> None:
     assert main(["benchmark", *options]) == 0
     rows = (tmp_path / "out" / "scores.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1] for row in rows] == ["clean", "drfusion_noise"]
+
+
+def test_images_that_changed_are_measured_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "xy":
+        for part, seed in (("ir", 1), ("vi", 2)):
+            levels = np.random.default_rng((seed, ord(name))).integers(0, 256, (32, 32, 1), np.uint8)
+            write_image(tmp_path / "set" / part / f"{name}.png", levels)
+    data = {"config": "paired.yaml", "root": str(tmp_path / "set"), "split": "test"}
+    data |= {"folders": {"a": "ir", "b": "vi"}, "color": None}
+    recipe = tmp_path / "recipe.yaml"
+    content = {"methods": {"average": "Average"}, "data": {"mine": data}, "scenarios": ["clean"], "metrics": "MI"}
+    recipe.write_text(yaml.safe_dump(content))
+    assert run(recipe, tmp_path / "out") == 0
+    before = rows_of(tmp_path / "out")
+    path = tmp_path / "set" / "vi" / "x.png"
+    stamp = path.stat()
+    write_image(path, np.random.default_rng(9).integers(0, 256, (32, 32, 1), np.uint8))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert run(recipe, tmp_path / "out") == 0
+    assert "images changed, measured anew" in capsys.readouterr().out
+    after = rows_of(tmp_path / "out")
+    assert after[0]["MI"] != before[0]["MI"]
+    assert after[1]["MI"] == before[1]["MI"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"class_path": "Maximum", "data": ["steet"]}, "names 'steet', but there are street"),
+        ({"class_path": "Maximum", "scenarios": ["claen"]}, "did you mean `clean`"),
+    ],
+)
+def test_a_method_never_vanishes(
+    entry: dict[str, object], words: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    content["methods"]["theirs"] = entry
+    recipe.write_text(yaml.safe_dump(content))
+    assert run(recipe, tmp_path / "out") == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_method_of_ones_own_module_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_methods_for_a_benchmark.py").write_text(
+        "from fusion_lightning.methods import FusionMethod\n"
+        "class Mine(FusionMethod):\n"
+        "    def fuse(self, batch, controls=None):\n"
+        "        return {'fused': batch['source_a']}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    content = {"methods": {"mine": "my_methods_for_a_benchmark.Mine"}, "scenarios": ["clean"], "metrics": "MI"}
+    content["data"] = {"street": {"config": "synthetic.yaml", "length": 8, "scene_size": 32}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    assert run(tmp_path / "mine.yaml", tmp_path / "out") == 0

@@ -246,23 +246,20 @@ def _import_class(name: str, path: str) -> None:
 
 
 def _check_places(competitors: Sequence[_Competitor], pairs: "_BenchmarkData") -> None:
-    """Refuse a method that would take part nowhere, or in something that is not there."""
+    """Refuse a method that would take part in something that is not there, and name one that takes part nowhere."""
     places = [(data, scenario) for data, scenario, _ in pairs.recipes()]
+    sets, scenarios = ({place[index] for place in places} for index in (0, 1))
     for competitor in competitors:
-        for key, asked, known in (
-            ("data", competitor.data, [data for data, _ in places]),
-            ("scenarios", competitor.scenarios, [scenario for _, scenario in places]),
-        ):
-            if unknown := [one for one in asked or () if one not in known]:
-                raise UserError(
-                    f"`{key}` of method {competitor.name!r} names {unknown[0]!r}, but there are "
-                    f"{', '.join(dict.fromkeys(known))}"
-                )
+        for name in competitor.data or ():
+            if name not in sets:
+                raise UserError(f"`data` of method {competitor.name!r} names {name!r}, but there are {', '.join(sets)}")
+        for name in competitor.scenarios or ():
+            if name not in scenarios:
+                find_scenario(name)  # refuses what is none; one that is not asked for this time is left out
         if not any(competitor.takes_part(*place) for place in places):
-            raise UserError(
-                f"method {competitor.name!r} takes part in no scenario of any data set: give it `data` or `scenarios` "
-                "that go together (published images take part in `clean` unless they say otherwise)"
-            )
+            print(f"{competitor.name} is left out: it takes part in no scenario of any data set")
+    if not any(competitor.takes_part(*place) for competitor in competitors for place in places):
+        raise UserError("there is nothing to measure: no method takes part in any scenario of any data set")
 
 
 class _BenchmarkData:
