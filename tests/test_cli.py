@@ -52,7 +52,7 @@ MISTAKES = {
     "fit --config cled_stage1.yaml --trainer.max_steps abc": (2, "it must be int, but got abc"),
     "fit --config cled_stage1.yaml --model.metrics [Qabff]": (1, "Qabff"),
     "fit --config cled_stage1.yaml --data.root TMP/none": (1, "does not exist"),
-    "fit --config cled_stage1.yaml --data.root TMP/empty": (1, "No images"),
+    "fit --config cled_stage1.yaml --data.root TMP/empty": (1, "no images"),
     "fit --config cled_stage1.yaml --data.batch_size 4": (1, "`quotas` ask for 8"),
     "fit --config cled_stage1.yaml --data.scenarios [fog]": (1, "neither a scenario nor a degradation"),
     "fit --config cled_stage1.yaml --run_id a/b": (1, "--run_id must be made of"),

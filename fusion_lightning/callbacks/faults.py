@@ -1,7 +1,7 @@
 """Losses and gradients that are no numbers."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.callbacks.folders import shared_folder
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, check_choice
 
 Action = Literal["stop", "skip"]
 
@@ -35,8 +35,7 @@ class NonFiniteGuard(Callback):
     """
 
     def __init__(self, action: Action = "stop", folder: str | None = None) -> None:
-        if action not in get_args(Action):
-            raise UserError(f"`faults.action` must be one of {', '.join(get_args(Action))}, but got {action!r}")
+        check_choice("faults.action", action, Action)
         self.action = action
         self.folder = folder
         self._batches: list[FusionBatch] = []

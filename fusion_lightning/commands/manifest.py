@@ -21,7 +21,7 @@ class Manifest:
         recipe: What decides the content of the folder.
 
     Raises:
-        UserError: The folder holds something else, or cannot be written.
+        UserError: If the folder holds something else, or cannot be written.
     """
 
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ class Manifest:
             The path with forward slashes, for the manifest.
 
         Raises:
-            UserError: There is another file of that name, or no space.
+            UserError: If there is another file of that name, or no space.
         """
         target = self.folder / path
         if target.exists() and target.read_bytes() != data:

@@ -13,7 +13,7 @@ def check_pairs(pairs: PairSource, title: str = "Checking images") -> None:
     """Read every pair, with a progress bar.
 
     Raises:
-        UserError: Pairs cannot be used; the message counts them and describes the first.
+        UserError: If pairs cannot be used; the message counts them and describes the first.
     """
     _read_all(pairs, title, keep=False)
 
@@ -24,7 +24,7 @@ def cache_pairs(pairs: PairSource, title: str = "Reading images") -> Sequence[Pa
     Worker processes that are forked share this memory.
 
     Raises:
-        UserError: Pairs cannot be used; the message counts them and describes the first.
+        UserError: If pairs cannot be used; the message counts them and describes the first.
     """
     return _read_all(pairs, title, keep=True)
 

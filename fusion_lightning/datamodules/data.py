@@ -29,7 +29,7 @@ _NEEDS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "pre
 
 
 class FusionData(LightningDataModule):
-    """Pairs of images, degraded as configured, in batches of :class:`~fusion_lightning.batch.FusionBatch`.
+    """Pairs of images, degraded as configured, in batches of `FusionBatch`.
 
     A sample depends on the seed, the epoch and its index (in validation, test and prediction on the seed and its index)
     and on nothing else: not on the batch size, the number of workers or of processes, nor on a resume.
@@ -69,7 +69,7 @@ class FusionData(LightningDataModule):
         seed: Of everything random about the data.
 
     Raises:
-        UserError: The data set, a scenario or a quota cannot be used as asked for.
+        UserError: If the data set, a scenario or a quota cannot be used as asked for.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class FusionData(LightningDataModule):
             ("seed", seed, 0),
         ):
             if value < least:
-                raise UserError(f"`{name}` must be at least {least}, but got {value}.")
+                raise UserError(f"`{name}` must be at least {least}, but got {value}")
         if crop_size is not None and crop_size < 1:
-            raise UserError(f"`crop_size` must be at least 1, or null for whole images, but got {crop_size}.")
+            raise UserError(f"`crop_size` must be at least 1, or null for whole images, but got {crop_size}")
         self.root = root
         self.folders: Folders = folders or {"a": "a", "b": "b"}
         if not {"a", "b"} <= set(self.folders) <= set(Folders.__annotations__):
-            raise UserError(f"`folders` must name a and b, and may name clean_a and clean_b, but got {self.folders}.")
+            raise UserError(f"`folders` must name a and b, and may name clean_a and clean_b, but got {self.folders}")
         self.color = color if root is not None else ("a" if scenes == "medical" else "b")
         self.pair_by = pair_by
         self.split: SplitRule = split
@@ -139,7 +139,7 @@ class FusionData(LightningDataModule):
         TrainSampler(1, batch_size, quotas=quotas)
         known = {scenario.name for scenario in self.scenarios}
         if unknown := sorted(set(quotas or {}) - known):
-            raise UserError(f"`quotas` must name scenarios ({', '.join(sorted(known))}), but got `{unknown[0]}`.")
+            raise UserError(f"`quotas` must name scenarios ({', '.join(sorted(known))}), but got `{unknown[0]}`")
 
     def prepare_data(self) -> None:
         """Write the split file if there is none yet, and check the images if asked to; on one process."""
@@ -177,7 +177,7 @@ class FusionData(LightningDataModule):
         """Crops, in an order drawn anew every epoch."""
         dataset = self._datasets["train"]
         if not len(dataset):
-            raise UserError(f"`{self.root}` has no pairs to train on with `split: {self.split}`.")
+            raise UserError(f"`{self.root}` has no pairs to train on with `split: {self.split}`")
         sampler = TrainSampler(
             len(dataset), self.batch_size, self.seed, self.quotas, *self._process(), split=self.split_batch
         )
@@ -258,7 +258,7 @@ def _collate(samples: Sequence[FusionSample]) -> FusionBatch:
                 f"`{key}` of `{first['name']}` ({first['degradation']['scenario']}) and of `{second['name']}` "
                 f"({second['degradation']['scenario']}) differ in size, {tuple(first[key].shape)} and "
                 f"{tuple(second[key].shape)}, so that they do not fit in one batch: set `crop_size`, take "
-                "`up=true` with `downsample`, or set `batch_size: 1`."
+                "`up=true` with `downsample`, or set `batch_size: 1`"
             )
     return collate(samples)
 

@@ -17,7 +17,7 @@ _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "eval"), "test": ("test",)
 
 
 class Folders(TypedDict, total=False):
-    """Where the images of each role lie under the root; see :func:`find_pairs` for what a pattern may hold."""
+    """Where the images of each role lie under the root; see `find_pairs` for what a pattern may hold."""
 
     a: str
     """The source that carries intensity: infrared, PET, SPECT, CT."""
@@ -70,7 +70,7 @@ class FolderPairs:
         """Read one pair.
 
         Raises:
-            UserError: A file cannot be read, or the sizes of the images do not fit each other.
+            UserError: If a file cannot be read, or the sizes of the images do not fit each other.
         """
         name, files, scenario = self.pairs[index]
         images = {role: read_image(path, 3 if role.endswith(self.color or "-") else 1) for role, path in files.items()}
@@ -88,17 +88,18 @@ def find_pairs(root: str, folders: Mapping[str, str], by_order: bool = False) ->
 
     Args:
         root: The data set's folder.
-        folders: Role -> pattern, see :class:`Folders`.
+        folders: Role -> pattern, see `Folders`.
         by_order: Pair by sorted order instead of by stem.
 
     Returns:
         Split -> its pairs sorted by name. The key is None when the folders make no splits.
 
     Raises:
-        UserError: The root or a folder is missing, cannot be listed, or holds no image; images stay without a partner.
+        UserError: If the root or a folder is missing, cannot be listed, or holds no image, or images
+            stay without a partner.
     """
     if not os.path.isdir(root):
-        raise UserError(f"The data folder `{root}` does not exist: see data/README.md for how to get a data set.")
+        raise UserError(f"the data folder `{root}` does not exist: see data/README.md for how to get a data set")
     found: dict[str | None, list[PairFiles]] = {}
     for split in (*SPLITS, None):
         if split is None and found:
@@ -108,7 +109,7 @@ def find_pairs(root: str, folders: Mapping[str, str], by_order: bool = False) ->
             found[split] = _match(files, root, folders, split, by_order)
     if not found:
         tried = " nor ".join(f"`{pattern}`" for pattern in folders.values())
-        raise UserError(f"No images in `{root}`: neither {tried} (alone or with train, val, test) holds any.")
+        raise UserError(f"no images in `{root}`: neither {tried} (alone or with train, val, test) holds any")
     return found
 
 
@@ -118,12 +119,12 @@ def _match(
     place = f"`{root}`" + (f" ({split})" if split else "")
     for role, of_role in files.items():
         if not of_role:
-            raise UserError(f"No images for `{role}` in {place}: `{folders[role]}` is missing or empty.")
+            raise UserError(f"no images for `{role}` in {place}: `{folders[role]}` is missing or empty")
     names = sorted(files["a"], key=natural)
     if by_order:
         counts = {role: len(of_role) for role, of_role in files.items()}
         if len(set(counts.values())) > 1:
-            raise UserError(f"`pair_by: order` needs equally many images for every role, but {place} has {counts}.")
+            raise UserError(f"`pair_by: order` needs equally many images for every role, but {place} has {counts}")
         ordered = {role: [of_role[key] for key in sorted(of_role, key=natural)] for role, of_role in files.items()}
         files = {role: dict(zip(names, paths, strict=True)) for role, paths in ordered.items()}
     for role, of_role in files.items():
@@ -133,7 +134,7 @@ def _match(
             raise UserError(
                 f"{len(alone)} images in {place} have no partner of the same name, the first is `{alone[0]}`, "
                 f"which is in `{folders[have]}` but not in `{folders[lack]}`: complete or remove them, or set "
-                "`pair_by: order` if their sorted order pairs them."
+                "`pair_by: order` if their sorted order pairs them"
             )
     pairs = []
     for name in names:
@@ -165,11 +166,11 @@ def _find_files(root: str, pattern: str, split: str | None) -> dict[str, str]:
                 continue
             key = os.path.splitext(key)[0] if template.endswith("/*") else key
             if key in files:
-                raise UserError(f"`{files[key]}` and `{path}` have the same stem: keep one of them.")
+                raise UserError(f"`{files[key]}` and `{path}` have the same stem: keep one of them")
             if not path.exists():
-                raise UserError(f"The image `{path}` is a link to nothing: restore its target or remove the pair.")
+                raise UserError(f"the image `{path}` is a link to nothing: restore its target or remove the pair")
             if path.stat().st_size == 0:
-                raise UserError(f"The image `{path}` is empty (0 bytes): copy it again or remove the pair.")
+                raise UserError(f"the image `{path}` is empty (0 bytes): copy it again or remove the pair")
             files[key] = str(path)
         if files:
             return files
@@ -185,7 +186,7 @@ def _expand(folder: Path, parts: list[str]) -> Iterable[tuple[Path, str]]:
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
         except PermissionError as error:
             blocked = next((place for place in reversed(folder.parents) if not os.access(place, os.X_OK)), folder)
-            raise UserError(f"The folder `{blocked}` cannot be listed: you lack the permission.") from error
+            raise UserError(f"the folder `{blocked}` cannot be listed: you lack the permission") from error
         matches = [(name, "/".join(match.groups())) for name in names if (match := expression.fullmatch(name))]
     else:
         matches = [(part, "")]
@@ -206,5 +207,5 @@ def _check_sizes(images: Mapping[str, np.ndarray], files: Mapping[str, str]) -> 
         if (image.shape[0] * factor, image.shape[1] * factor) != (height, width):
             raise UserError(
                 f"`{files[role]}` has {image.shape[1]}×{image.shape[0]} pixels and `{files[largest]}` has "
-                f"{width}×{height}: sizes must be equal or a whole number of times smaller."
+                f"{width}×{height}: sizes must be equal or a whole number of times smaller"
             )

@@ -39,7 +39,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
         split: Split `batch_size` over the processes, so that a step is the same for any number of them.
 
     Raises:
-        UserError: The quotas ask for more samples than a batch has, or a batch cannot be split evenly.
+        UserError: If the quotas ask for more samples than a batch has, or a batch cannot be split evenly.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class TrainSampler(DistributedSampler[SampleKey]):
     ) -> None:
         super().__init__(range(length), world_size, rank, seed=seed)  # type: ignore[arg-type]
         if negative := [scenario for scenario, count in (quotas or {}).items() if count < 0]:
-            raise UserError(f"`quotas` must be numbers of samples, at least 0, but got less for `{negative[0]}`.")
+            raise UserError(f"`quotas` must be numbers of samples, at least 0, but got less for `{negative[0]}`")
         slots = [scenario for scenario, count in (quotas or {}).items() for _ in range(count)]
         if len(slots) > batch_size:
             raise UserError(
                 f"`quotas` ask for {len(slots)} samples per batch ({dict(quotas or {})}), "
-                f"but `batch_size` is {batch_size}: lower them or raise it."
+                f"but `batch_size` is {batch_size}: lower them or raise it"
             )
         if split and batch_size % world_size:
             raise UserError(
-                f"`batch_size: {batch_size}` cannot be split over {world_size} processes: take a multiple of it."
+                f"`batch_size: {batch_size}` cannot be split over {world_size} processes: take a multiple of it"
             )
         padded = [*slots, *[None] * (batch_size - len(slots))]
         self.slots: list[str | None] = padded if split else [slot for slot in padded for _ in range(world_size)]
@@ -99,13 +99,13 @@ class EvaluationSampler(DistributedSampler[int]):
         world_size: Number of processes.
 
     Raises:
-        UserError: There are fewer pairs than processes.
+        UserError: If there are fewer pairs than processes.
     """
 
     def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(range(length), world_size, rank, shuffle=False)  # type: ignore[arg-type]
         if 0 < length < world_size:
-            raise UserError(f"{length} pairs cannot be shared by {world_size} processes: lower `trainer.devices`.")
+            raise UserError(f"{length} pairs cannot be shared by {world_size} processes: lower `trainer.devices`")
         self.mine = range(rank, length, world_size)
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from fusion_lightning.files import write_atomic
 SplitRule = Literal["auto", "blocks", "subjects", "test"]
 Splits = dict[str, list[PairFiles]]
 Found = Mapping[str | None, list[PairFiles]]
-"""Result of :func:`~fusion_lightning.datamodules.pairs.find_pairs`."""
+"""Result of `find_pairs`."""
 
 _BLOCKS = 20
 _SLICE_DIGITS = 3
@@ -46,10 +46,10 @@ def make_splits(found: Found, rule: SplitRule = "auto", held_out: tuple[float, f
         ``train``, ``val`` and ``test``, each sorted by name.
 
     Raises:
-        UserError: `held_out` leaves nothing to train on.
+        UserError: If `held_out` leaves nothing to train on.
     """
     if min(held_out) < 0 or sum(held_out) >= 1:
-        raise UserError(f"`held_out` must be two parts that leave some for training, but got {held_out}.")
+        raise UserError(f"`held_out` must be two parts that leave some for training, but got {held_out}")
     everything = sorted((pair for pairs in found.values() for pair in pairs), key=lambda pair: natural(pair.name))
     if rule == "test":
         return {"train": [], "val": everything, "test": everything}
@@ -84,22 +84,22 @@ def write_splits(splits: Splits, found: Found, path: str) -> None:
 
 
 def read_splits(found: Found, path: str) -> Splits:
-    """Read the splits that :func:`write_splits` wrote; pairs that the file does not name are left out.
+    """Read the splits that `write_splits` wrote; pairs that the file does not name are left out.
 
     Raises:
-        UserError: The file is not such a file, or names a pair that the data set does not have.
+        UserError: If the file is not such a file, or names a pair that the data set does not have.
     """
     try:
         names = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         wanted = {split: [str(name) for name in names[split]] for split in SPLITS}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"The split file `{path}` must hold lists of names under train, val and test.") from error
+        raise UserError(f"the split file `{path}` must hold lists of names under train, val and test") from error
     pairs = _unique_names(found)
     missing = sorted({name for group in wanted.values() for name in group} - set(pairs))
     if missing:
         raise UserError(
-            f"The split file `{path}` names {len(missing)} pairs that the data set does not have, the first is "
-            f"`{missing[0]}`: it belongs to another data set, or files are missing."
+            f"the split file `{path}` names {len(missing)} pairs that the data set does not have, the first is "
+            f"`{missing[0]}`: it belongs to another data set, or files are missing"
         )
     return {split: [pairs[name] for name in group] for split, group in wanted.items()}
 

@@ -58,7 +58,7 @@ class Degradation(ABC):
         """Refuse strengths that make no sense.
 
         Raises:
-            UserError: A strength is not a number or a range, or lies outside what it may be.
+            UserError: If a strength is not a number or a range, or lies outside what it may be.
         """
         for name, hint in hints(type(self)).items():
             _check(f"`{name}` of `{self.name}`", hint, getattr(self, name))
@@ -68,7 +68,7 @@ class Degradation(ABC):
         """The effect at a severity from 1 (just visible) to 5 (hardly usable).
 
         Raises:
-            UserError: ``level`` is not in 1..5.
+            UserError: If ``level`` is not in 1..5.
         """
         if level not in range(1, len(cls.severities) + 1):
             raise UserError(f"severity of `{cls.name}` must be a whole number from 1 to 5, but got {level}")
@@ -192,7 +192,7 @@ def reapply(image: np.ndarray, effects: Sequence[AppliedDegradation]) -> np.ndar
         effects: As `degrade` returned them, or as read from a manifest.
 
     Raises:
-        UserError: An effect is unknown.
+        UserError: If an effect is unknown.
     """
     for effect in effects:
         if effect["name"] not in EFFECTS:

@@ -89,7 +89,7 @@ def scenario(name_or_specification: str | Mapping[str, str]) -> Scenario:
             ``name``.
 
     Raises:
-        UserError: It is neither; the message says what is wrong.
+        UserError: If it is neither; the message says what is wrong.
     """
     if isinstance(name_or_specification, Mapping):
         return _from_mapping(name_or_specification)

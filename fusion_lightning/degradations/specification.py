@@ -33,7 +33,7 @@ def parse(specification: str) -> Degradation:
             ``haze@3``; see the module for the grammar.
 
     Raises:
-        UserError: The text is not a specification; the message names the part that is wrong and what may stand there.
+        UserError: If the text is not a specification; the message names the wrong part and what may stand there.
     """
     return _Parser(specification).parse()
 

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from fusion_lightning.diffusion.residual import (
     start_state,
     stochastic_step,
 )
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 
 Sampler = Literal["implicit", "consistent", "stochastic"]
 """How a reverse step treats the noise: keep it (14), shrink it along the schedule, or draw it anew (13)."""
@@ -87,8 +87,7 @@ def sample(
     Raises:
         UserError: If `sampler` or `sampling_steps` is out of its range.
     """
-    if sampler not in get_args(Sampler):
-        raise UserError(f"`sampler` must be one of {', '.join(get_args(Sampler))}, but got {sampler!r}")
+    check_choice("sampler", sampler, Sampler)
     times = schedule.sampling_times(sampling_steps)
     degraded = degraded.float()
     state = start_state(schedule, degraded, draw_noise(degraded, generator), start_noise)

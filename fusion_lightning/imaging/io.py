@@ -32,29 +32,29 @@ def read_image(path: str | os.PathLike[str], channels: Literal[1, 3]) -> np.ndar
         Image (H, W, channels), uint8.
 
     Raises:
-        UserError: The file cannot be opened, is empty, cut short or no image, or holds floating-point pixels.
+        UserError: If the file cannot be opened, is empty, cut short or no image, or holds floating-point pixels.
     """
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise UserError(f"Cannot open the image `{os.fspath(path)}`: {error.strerror}.") from error
+        raise UserError(f"cannot open the image `{os.fspath(path)}`: {error.strerror}") from error
     if not content:
-        raise UserError(f"The image `{os.fspath(path)}` is empty (0 bytes): copy it again or remove the pair.")
+        raise UserError(f"the image `{os.fspath(path)}` is empty (0 bytes): copy it again or remove the pair")
     for start, end in _ENDS.items():
         if content.startswith(start) and end not in content[len(start) :]:
-            raise UserError(f"The image `{os.fspath(path)}` is cut short: copy it again or remove the pair.")
+            raise UserError(f"the image `{os.fspath(path)}` is cut short: copy it again or remove the pair")
     flags = cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
-        raise UserError(f"Cannot decode the image `{os.fspath(path)}`: {error.err}.") from error
+        raise UserError(f"cannot decode the image `{os.fspath(path)}`: {error.err}") from error
     if image is None:
-        raise UserError(f"Cannot decode the image `{os.fspath(path)}`: it is damaged or not an image.")
+        raise UserError(f"cannot decode the image `{os.fspath(path)}`: it is damaged or not an image")
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if image.dtype != np.uint8:
-        raise UserError(f"The image `{os.fspath(path)}` has {image.dtype} pixels: save it with 8 or 16 bits.")
+        raise UserError(f"the image `{os.fspath(path)}` has {image.dtype} pixels: save it with 8 or 16 bits")
     return image[..., None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -1,12 +1,12 @@
 """Weighted sums of losses that keep their parts."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.losses.functional import (
     both_intensities_loss,
     color_loss,
@@ -86,8 +86,7 @@ class JointCriterion:
         weights = (self.intensity, self.structure, self.reconstruction)
         if min(weights) < 0 or not any(weights):
             raise UserError(f"loss weights must not be negative and not all 0, but got {weights}")
-        if self.reference not in get_args(Reference):
-            raise UserError(f"`reference` must be one of {', '.join(get_args(Reference))}, but got {self.reference!r}")
+        check_choice("reference", self.reference, Reference)
 
     def __call__(
         self,

@@ -1,12 +1,12 @@
 """Loss functions: CLED-Fusion's (15)–(18), DRFusion's (21)–(24). All in float32, also under mixed precision."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
 
 ResidualNorm = Literal["l1", "l2", "balanced"]
@@ -30,8 +30,7 @@ def residual_loss(predicted: Tensor, target: Tensor, norm: ResidualNorm = "l1") 
     Raises:
         UserError: If `norm` is none of the three.
     """
-    if norm not in get_args(ResidualNorm):
-        raise UserError(f"`norm` must be one of {', '.join(get_args(ResidualNorm))}, but got {norm!r}")
+    check_choice("norm", norm, ResidualNorm)
     error = predicted.float() - target.float()
     if norm == "l2":
         return error.square().mean()

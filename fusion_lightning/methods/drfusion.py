@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput
 from fusion_lightning.diffusion.denoising import add_noise, remove_noise
 from fusion_lightning.diffusion.joint import JointSchedule, correction_strength
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import rgb_to_luma, with_chroma
 from fusion_lightning.losses.criteria import JointCriterion, Reference
 from fusion_lightning.methods.base import FusionMethod
@@ -86,14 +86,10 @@ class DRFusion(FusionMethod):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        for name, value, allowed in (
-            ("projection", projection, (*get_args(Projection), "none")),
-            ("lambda_rule", lambda_rule, get_args(LambdaRule)),
-            ("chroma", chroma, ("observed", "restored")),
-            ("targets", targets, get_args(Targets)),
-        ):
-            if value not in allowed:
-                raise UserError(f"`{name}` must be one of {', '.join(allowed)}, but got {value!r}")
+        check_choice("projection", projection, (*get_args(Projection), "none"))
+        check_choice("lambda_rule", lambda_rule, LambdaRule)
+        check_choice("chroma", chroma, ("observed", "restored"))
+        check_choice("targets", targets, Targets)
         self.projection = projection
         self.lambda_rule = lambda_rule
         self.correct_last_step = correct_last_step

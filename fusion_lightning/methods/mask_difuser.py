@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional as F
 
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, clean, sources
 from fusion_lightning.diffusion.denoising import NoiseLevel

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusion_lightning.batch import AppliedDegradation, Controls, FusionBatch, FusionOutput, clean, sources
 from fusion_lightning.diffusion.denoising import NoiseLevel, NoiseSchedule

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fusion_lightning.batch import MODALITIES, Modality
 from fusion_lightning.diffusion.residual import ResidualSchedule, diffuse
 from fusion_lightning.diffusion.sampling import Sampler, SamplingStep, draw_noise, sample
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import as_rgb
 from fusion_lightning.losses.functional import ResidualNorm, residual_loss
 from fusion_lightning.networks.residual_unet import ResidualUNet, UNetSize
@@ -61,12 +61,9 @@ class Restorer(nn.Module):
         branch_init: float = 1.0,
     ) -> None:
         super().__init__()
-        if objective not in get_args(Objective):
-            raise UserError(f"`objective` must be one of {', '.join(get_args(Objective))}, but got {objective!r}")
-        if times not in get_args(Times):
-            raise UserError(f"`times` must be one of {', '.join(get_args(Times))}, but got {times!r}")
-        if loss not in ("l1", "balanced"):
-            raise UserError(f"`loss` must be one of l1, balanced, but got {loss!r}")
+        check_choice("objective", objective, Objective)
+        check_choice("times", times, Times)
+        check_choice("loss", loss, ("l1", "balanced"))
         self.loss: ResidualNorm = loss
         if start_noise is not None and start_noise < 0:
             raise UserError(f"`start_noise` must be at least 0, but got {start_noise}")

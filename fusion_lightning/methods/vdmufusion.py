@@ -1,15 +1,15 @@
 """VDMUFusion: a diffusion whose network predicts noise and, in the same pass, how to weigh the sources."""
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional as F
 
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, clean, sources
 from fusion_lightning.diffusion.denoising import NoiseLevel, NoiseSchedule, add_noise, denoise
 from fusion_lightning.diffusion.sampling import draw_noise, generators_for
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
 from fusion_lightning.losses.criteria import Reference, fusion_losses
 from fusion_lightning.methods.base import FusionMethod
@@ -52,8 +52,7 @@ class VDMUFusion(FusionMethod):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if reference not in get_args(Reference):
-            raise UserError(f"`reference` must be one of {', '.join(get_args(Reference))}, but got {reference!r}")
+        check_choice("reference", reference, Reference)
         self.loss_weights = {"noise": noise, "intensity": intensity, "structure": structure}
         self.reference: Reference = reference
         self.seed = seed

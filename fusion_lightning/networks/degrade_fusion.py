@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import as_rgb, rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
 from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
 from fusion_lightning.networks.layers import OpponentColors, pad_to_multiple
@@ -53,8 +53,7 @@ class DegradeFusion(nn.Module):
 
     def __init__(self, size: FusionSize = "base", base: bool = True) -> None:
         super().__init__()
-        if size not in SHAPES:
-            raise UserError(f"`size` must be one of {', '.join(SHAPES)}, but got {size!r}")
+        check_choice("size", size, SHAPES)
         width, depths = SHAPES[size]
         widths = [width << level for level in range(len(depths))]
         self.base = base

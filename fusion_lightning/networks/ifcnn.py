@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.networks.layers import extend_border
 
 FusionRule = Literal["max", "sum", "mean"]
@@ -36,8 +36,7 @@ class IFCNNNetwork(nn.Module):
 
     def __init__(self, fusion: FusionRule = "max") -> None:
         super().__init__()
-        if fusion not in get_args(FusionRule):
-            raise UserError(f"`fusion` must be one of {', '.join(get_args(FusionRule))}, but got {fusion!r}")
+        check_choice("fusion", fusion, FusionRule)
         self.fusion = fusion
         self.conv1 = nn.Conv2d(3, _CHANNELS, 7, bias=False)
         self.conv2 = _Convolution()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.networks.layers import (
     ChannelNorm,
     GroupNorm,
@@ -58,8 +58,7 @@ class ResidualUNet(nn.Module):
 
     def __init__(self, size: UNetSize = "base", branch_init: float = 1.0) -> None:
         super().__init__()
-        if size not in WIDTHS:
-            raise UserError(f"`size` must be one of {', '.join(WIDTHS)}, but got {size!r}")
+        check_choice("size", size, WIDTHS)
         if branch_init < 0:
             raise UserError(f"`branch_init` must be at least 0, but got {branch_init}")
         widths = WIDTHS[size]

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.networks.attention import TSAB
 from fusion_lightning.networks.layers import pad_to_multiple
 
@@ -46,8 +46,7 @@ class RestormerNetwork(nn.Module):
 
     def __init__(self, size: RestormerSize = "base") -> None:
         super().__init__()
-        if size not in SHAPES:
-            raise UserError(f"`size` must be one of {', '.join(SHAPES)}, but got {size!r}")
+        check_choice("size", size, SHAPES)
         width, depths, refinement = SHAPES[size]
         widths = [width << level for level in range(4)]
         self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.operators.linear import LinearOperator
 
 Padding = Literal["circular", "reflect", "zero"]
@@ -27,15 +27,14 @@ class Blur(LinearOperator):
         rho: ρ of the Wiener inverse, more than 0 unless the kernel has no zero in the Fourier domain.
 
     Raises:
-        UserError: The kernel is not square with an odd side, or ``padding`` or ``rho`` is not one of the above.
+        UserError: If the kernel is not square with an odd side, or ``padding`` or ``rho`` is not one of the above.
     """
 
     def __init__(self, kernel: np.ndarray | Tensor, padding: Padding = "circular", rho: float = DEFAULT_RHO) -> None:
         kernel = torch.as_tensor(kernel).double().cpu()
         if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
             raise UserError(f"`kernel` must be square with an odd side, but got shape {tuple(kernel.shape)}")
-        if padding not in ("circular", "reflect", "zero"):
-            raise UserError(f"`padding` must be one of circular, reflect, zero, but got `{padding}`")
+        check_choice("padding", padding, ("circular", "reflect", "zero"))
         if rho < 0:
             raise UserError(f"`rho` must be at least 0, but got {rho}")
         self.kernel, self.padding, self.rho = kernel, padding, rho

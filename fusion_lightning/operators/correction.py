@@ -6,12 +6,12 @@ The joint state x = [x_a, x_b, f] is (B, 3, H, W). It agrees with the observatio
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import check_choice
 from fusion_lightning.operators.linear import LinearOperator
 
 Projection = Literal["paper", "exact"]
@@ -61,8 +61,7 @@ def correct(
     Raises:
         UserError: If ``projection`` is neither.
     """
-    if projection not in get_args(Projection):
-        raise UserError(f"`projection` must be one of {', '.join(get_args(Projection))}, but got {projection!r}")
+    check_choice("projection", projection, Projection)
     weights = torch.cat((weight, 1 - weight), dim=1)
     if projection == "paper":
         sources = torch.cat(

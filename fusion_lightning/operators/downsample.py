@@ -17,7 +17,7 @@ class Downsample(LinearOperator):
             the pixels they have, and ⌈H / factor⌉ alone does not tell H.
 
     Raises:
-        UserError: ``factor`` is less than 1, or an observation does not belong to ``size``.
+        UserError: If ``factor`` is less than 1, or an observation does not belong to ``size``.
     """
 
     def __init__(self, factor: int, size: tuple[int, int] | None = None) -> None:

@@ -203,7 +203,7 @@ def test_a_file_that_breaks_during_training_names_itself(make_set: Callable[...,
     data.setup()
     for path in (Path(root) / "vi").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"^The image `[^`]*vi/\d\.png` is cut short: [^\n]*$"):
+    with pytest.raises(UserError, match=r"^the image `[^`]*vi/\d\.png` is cut short: [^\n]*$"):
         next(iter(data.train_dataloader()))
 
 
@@ -213,7 +213,7 @@ def test_the_check_finds_broken_files_before_the_run(make_set: Callable[..., str
     data.prepare_data()
     broken = Path(root) / "vi" / "3.png"
     broken.write_bytes(broken.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"^The image `[^`]*3\.png` is cut short"):
+    with pytest.raises(UserError, match=r"^the image `[^`]*3\.png` is cut short"):
         FusionData(root, FOLDERS, check=True).prepare_data()
     other = Path(root) / "ir" / "7.png"
     other.write_bytes(cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes())

@@ -93,7 +93,7 @@ def test_broken_folders_are_named(make_set: Callable[..., str], tmp_path: Path) 
     with pytest.raises(UserError, match="neither `ir` nor `vi`"):
         find_pairs(str(tmp_path / "void"), FOLDERS)
     root = make_set({"ir": 1}, ["1.png"])
-    with pytest.raises(UserError, match="No images for `b`"):
+    with pytest.raises(UserError, match="no images for `b`"):
         find_pairs(root, FOLDERS)
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fusion_lightning.metrics import FusionMetric
+
 
 def read(path: Path) -> Tensor:
     """An 8-bit file as it is, (1, 1 or 3, H, W) float64."""
@@ -34,6 +36,17 @@ def scene(size: int = 48, seed: int = 0, dtype: torch.dtype = torch.float64) -> 
     b = 0.5 + 0.25 * torch.cos(x / 4 + y / 6) + 0.1 * torch.rand(size, size, generator=generator)
     fused = 0.6 * a + 0.35 * b + 0.05 * torch.rand(size, size, generator=generator)
     return tuple(image[None, None].to(dtype).clamp(0.02, 0.98) for image in (fused, a, b))  # type: ignore[return-value]
+
+
+def scene_for(
+    metric: type[FusionMetric], size: int = 48, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A scene as large as the metric asks; source b is in colour for those that look at nothing else."""
+    images = fused, a, b = scene(max(size, metric.definition.smallest), seed, dtype)
+    if not metric().per_image(*images).isnan():
+        return images
+    tint = torch.tensor([1.0, 0.8, 0.6], dtype=dtype).view(3, 1, 1)
+    return fused * tint, a, b * tint
 
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])

@@ -20,7 +20,7 @@ from fusion_lightning.metrics import (
 )
 from fusion_lightning.metrics import functional as fn
 
-from .conftest import scene
+from .conftest import scene, scene_for
 
 MODULES = [
     "fusion_lightning.metrics",
@@ -55,20 +55,11 @@ def test_the_papers_metrics_come_first_in_their_tables_order():
     assert [metric.__name__ for metric in (*CLED, *DRFUSION)] == list(METRICS)[:11] == published
 
 
-def _scene_for(metric, size):
-    """A fused image and its sources; source b is in colour for the metrics that look at nothing else."""
-    images = fused, a, b = scene(max(size, metric.definition.smallest))
-    if not metric().per_image(*images).isnan():
-        return images
-    tint = torch.tensor([1.0, 0.8, 0.6]).view(3, 1, 1)
-    return fused * tint, a, b * tint
-
-
 @pytest.mark.parametrize("name", METRICS)
 def test_values_lie_in_the_stated_range(name):
     metric = METRICS[name]()
     lowest, highest = metric.value_range
-    fused, a, b = _scene_for(METRICS[name], 48)
+    fused, a, b = scene_for(METRICS[name], 48)
     for images in ((fused, a, b), (a, a, a), (1 - a, a, b)):
         value = metric.per_image(*images)
         assert value.isnan().all() or ((value >= lowest - 1e-9) & (value <= highest + 1e-9)).all()
@@ -79,7 +70,7 @@ def test_the_direction_is_right(name):
     metric = METRICS[name]
     # the published Q_TE, with its swapped marginals, does not tell noise from detail
     make = functools.partial(metric, marginals="textbook") if name == "Q_TE" else metric
-    fused, a, b = _scene_for(metric, 64)
+    fused, a, b = scene_for(metric, 64)
     # few levels, so that a histogram of a small image is not mostly empty
     fused, a, b = ((image * 17).round() / 17 for image in (fused, a, b))
     # entropy, contrast and detail of the fused image alone call noise an improvement
@@ -167,4 +158,4 @@ def test_scoring_warns_about_nothing_else():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitting = [name for name, metric in METRICS.items() if metric.definition.smallest <= 48]
-        fusion_metrics(fitting, prefix="").update(*_scene_for(METRICS["hue"], 48))
+        fusion_metrics(fitting, prefix="").update(*scene_for(METRICS["hue"], 48))

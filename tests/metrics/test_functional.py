@@ -8,11 +8,9 @@ from fusion_lightning.metrics import METRICS
 from fusion_lightning.metrics import functional as fn
 from tests.reference import cled_metrics
 
-from .conftest import scene
+from .conftest import scene, scene_for
 
-ALL = [name.lower() if name != "FMI_pixel" else "fmi" for name in METRICS]
 DIFFERENTIABLE = [name for name, metric in METRICS.items() if metric.is_differentiable]
-TEXTURE_SIZE = {"ms_ssim": 176}
 
 
 @pytest.mark.parametrize("name", cled_metrics.METRICS)
@@ -31,37 +29,37 @@ def test_ms_ssim_equals_torchmetrics():
     assert fn.ms_ssim(fused, a, b).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", METRICS)
 def test_a_batch_gives_what_single_images_give(name, dtype):
-    size = TEXTURE_SIZE.get(name, 48)
-    samples = [scene(size, seed, dtype) for seed in range(3)]
-    together = getattr(fn, name)(*(torch.cat(images) for images in zip(*samples, strict=True)))
-    alone = torch.cat([getattr(fn, name)(*sample) for sample in samples])
+    score = METRICS[name].definition
+    samples = [scene_for(METRICS[name], 48, seed, dtype) for seed in range(3)]
+    together = score(*(torch.cat(images) for images in zip(*samples, strict=True)))
+    alone = torch.cat([score(*sample) for sample in samples])
     assert together.shape == (3,)
     assert together.dtype == dtype
     torch.testing.assert_close(together, alone, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", METRICS)
 def test_large_images_are_taken_in_strips_without_a_seam(name, monkeypatch):
     from fusion_lightning.metrics.functional import features, filters, gradients, phase
 
-    size = TEXTURE_SIZE.get(name, 70)
-    images = scene(size)
-    whole = getattr(fn, name)(*images)
+    score = METRICS[name].definition
+    images = scene_for(METRICS[name], 70)
+    whole = score(*images)
+    size = images[0].shape[-1]
     strip = 16 * size * torch.float64.itemsize
     monkeypatch.setattr(filters.strips, "__defaults__", (strip,))
     monkeypatch.setattr(gradients, "_STRIP", strip)
     monkeypatch.setattr(features, "_STRIP", strip)
     monkeypatch.setattr(features, "_CHUNK", 100)
     monkeypatch.setattr(phase, "_STRIP", 16 * size)
-    torch.testing.assert_close(getattr(fn, name)(*images), whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(score(*images), whole, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_are_right(name):
-    size = TEXTURE_SIZE.get(name.lower(), {"VIF": 41, "MEF_SSIM": 41}.get(name, 14))
-    fused, a, b = scene(size)
+    fused, a, b = scene_for(METRICS[name], 14)
     fused.requires_grad_()
     score = METRICS[name]().per_image
     assert torch.autograd.gradcheck(lambda f: score(f, a, b), fused, fast_mode=True, eps=1e-7, atol=1e-5, rtol=2e-3)
@@ -69,10 +67,9 @@ def test_gradients_are_right(name):
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_are_finite_in_flat_areas(name):
-    size = TEXTURE_SIZE.get(name.lower(), 48)
-    fused, a, b = scene(size)
+    fused, a, b = scene_for(METRICS[name], 48)
     for image in (fused, a, b):
-        image[..., : size // 2, :] = 0.5
+        image[..., : image.shape[-2] // 2, :] = 0.5
     fused.requires_grad_()
     METRICS[name]().per_image(fused, a, b).sum().backward()
     assert fused.grad is not None
@@ -82,7 +79,7 @@ def test_gradients_are_finite_in_flat_areas(name):
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_the_value_does_not_depend_on_gradients_being_on(name):
-    fused, a, b = scene(TEXTURE_SIZE.get(name.lower(), 48))
+    fused, a, b = scene_for(METRICS[name], 48)
     score = METRICS[name]().per_image
     torch.testing.assert_close(score(fused.clone().requires_grad_(), a, b).detach(), score(fused, a, b))
 

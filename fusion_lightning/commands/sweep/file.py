@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, check_choice
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -115,8 +115,7 @@ def _parse(content: Any) -> SweepFile:
         "project",
     }
     _check_keys("a sweep", content, known, needed={"command", "method", "metric", "parameters"})
-    if content["method"] not in _METHODS:
-        raise UserError(f"`method` must be one of {', '.join(_METHODS)}, but got {content['method']!r}")
+    check_choice("method", content["method"], _METHODS)
     metric = content["metric"]
     _check_keys("`metric`", metric, {"name", "goal"}, needed={"name", "goal"})
     if metric["goal"] not in ("maximize", "minimize"):
@@ -166,8 +165,7 @@ def _distribution(name: str, rule: Any) -> "BaseDistribution":
         raise UserError(f"`parameters.{name}` needs `values`, or numbers `min` < `max`, but got {rule}")
     integers = isinstance(low, int) and isinstance(high, int)
     kind = rule.get("distribution", "int_uniform" if integers else "uniform")
-    if kind not in _RANGES:
-        raise UserError(f"`parameters.{name}.distribution` must be one of {', '.join(_RANGES)}, but got {kind!r}")
+    check_choice(f"parameters.{name}.distribution", kind, _RANGES)
     if kind == "int_uniform":
         return IntDistribution(int(low), int(high))
     if (log := "log" in kind) and low <= 0:

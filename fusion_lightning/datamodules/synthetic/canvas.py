@@ -102,7 +102,7 @@ class Canvas:
         self.fill([_fixed(np.array(points))], color and self.fade(color, corners[0][2]), heat)
 
     def on_wall(self, rectangles: np.ndarray, start: Point, end: Point) -> np.ndarray:
-        """Rectangles on an upright wall as outlines for :meth:`fill`.
+        """Rectangles on an upright wall as outlines for `fill`.
 
         Args:
             rectangles: (n, 4): left, right along the wall and bottom, top above the ground, in metres.

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusion_lightning.errors import check_choice
 from fusion_lightning.metrics.functional.filters import flags, strips
 from fusion_lightning.metrics.functional.images import fusion_score
 
@@ -39,8 +40,7 @@ def fmi(
     Returns:
         One value per image, (B,).
     """
-    if features not in ("none", "gradient", "dct"):
-        raise ValueError(f"`features` must be 'none', 'gradient' or 'dct', but got {features!r}")
+    check_choice("features", features, ("none", "gradient", "dct"))
     images = [image.detach() for image in (fused, source_a, source_b)]
     if features == "gradient":
         images = [torch.gradient(image, dim=2)[0] for image in images]

@@ -88,7 +88,7 @@ def to_grey_levels(fused: Tensor, source_a: Tensor, source_b: Tensor) -> GreyIma
     """Check the images (B, 1 or 3, H, W) in [0, 1] of a batch and bring them to grey levels 0..255.
 
     Raises:
-        ValueError: if they are not such images, or not of one size.
+        ValueError: If they are not such images, or not of one size.
     """
     images = {"fused": fused, "source_a": source_a, "source_b": source_b}
     _check(images)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fusion_lightning.errors import check_choice
 from fusion_lightning.metrics.functional.histograms import bins, entropy, histogram, joint_histogram, mutual_information
 from fusion_lightning.metrics.functional.images import fusion_score, stretch
 
@@ -92,8 +93,7 @@ def q_te(
     Returns:
         One value per image, (B,).
     """
-    if marginals not in ("published", "textbook"):
-        raise ValueError(f"`marginals` must be 'published' or 'textbook', but got {marginals!r}")
+    check_choice("marginals", marginals, ("published", "textbook"))
     order = 0.43137
     (f, a, b), undefined = _stretched_bins(fused, source_a, source_b)
 

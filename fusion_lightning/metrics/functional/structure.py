@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusion_lightning.errors import check_choice
 from fusion_lightning.metrics.functional.filters import (
     Moments,
     gaussian,
@@ -117,8 +118,7 @@ def ms_ssim(
     Returns:
         One value per image, (B,).
     """
-    if border not in ("reflect", "valid"):
-        raise ValueError(f"`border` must be 'reflect' or 'valid', but got {border!r}")
+    check_choice("border", border, ("reflect", "valid"))
     images = [fused, source_a, source_b]
     values = fused.new_ones(2, 1, dtype=torch.float64)
     for weight in (0.0448, 0.2856, 0.3001, 0.2363):
@@ -156,6 +156,5 @@ def ssim_map(
 
 def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
     """Sum or mean over the two sources of values (2, B)."""
-    if reduction not in ("sum", "mean"):
-        raise ValueError(f"`reduction` must be 'sum' or 'mean', but got {reduction!r}")
+    check_choice("reduction", reduction, Reduction)
     return values.sum(0) if reduction == "sum" else values.mean(0)
