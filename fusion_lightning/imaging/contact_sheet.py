@@ -10,10 +10,12 @@ from fusion_lightning.imaging.convert import to_image
 
 _LABEL_HEIGHT = 22
 _GAP = 4
+_PAGE = 1600
+"""Widest sheet in pixels: a wider one cannot be read on a screen or a page."""
 
 
 def contact_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str], width: int | None = None) -> np.ndarray:
-    """Lay pictures out in rows under one line of labels.
+    """Lay pictures out in labelled columns; the columns of a sheet wider than 1,600 pixels go on below.
 
     Args:
         rows: Rows of pictures (1 or 3, H, W) in [0, 1]; every row has as many as there are labels. Pictures are
@@ -25,12 +27,27 @@ def contact_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str], width
         An RGB image (H, W, 3), uint8.
     """
     width = width or max(picture.shape[-1] for picture in rows[0])
-    sheet = [_join([_label(text, width) for text in labels])]
+    fitting = max(1, (_PAGE + _GAP) // (width + _GAP))
+    columns = -(-len(labels) // -(-len(labels) // fitting))  # as many in every block
+    sheet = [
+        line
+        for first in range(0, len(labels), columns)
+        for line in _block([row[first : first + columns] for row in rows], labels[first : first + columns], width)
+    ]
+    whole = max(line.shape[1] for line in sheet)
+    return np.concatenate(
+        [np.pad(line, ((0, _GAP), (0, whole - line.shape[1]), (0, 0)), constant_values=255) for line in sheet]
+    )
+
+
+def _block(rows: Sequence[Sequence[Tensor]], labels: Sequence[str], width: int) -> list[np.ndarray]:
+    """Some columns: the line of labels, then the rows of pictures."""
+    lines = [_join([_label(text, width) for text in labels])]
     for row in rows:
         pictures = [_scale(_rgb(to_image(picture)), width) for picture in row]
         height = max(picture.shape[0] for picture in pictures)
-        sheet.append(_join([_pad(picture, height) for picture in pictures]))
-    return np.concatenate([part for row in sheet for part in (row, np.full((_GAP, row.shape[1], 3), 255, np.uint8))])
+        lines.append(_join([_pad(picture, height) for picture in pictures]))
+    return lines
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
