@@ -118,6 +118,14 @@ class RunCheckpoint(ModelCheckpoint):
         }
 
 
+class BestCheckpoint(RunCheckpoint):
+    """The best checkpoint of a run.
+
+    A class of its own: Lightning tells the states of callbacks apart by class and settings, and refuses two of one
+    class whose settings a configuration leaves alike.
+    """
+
+
 def best_checkpoint(folder: str | Path) -> Path | None:
     """The best checkpoint of a run; None if there is none."""
     folder = Path(folder)

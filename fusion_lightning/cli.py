@@ -24,7 +24,7 @@ from fusion_lightning.callbacks import (
     ScoreTable,
     SignalCheckpoint,
 )
-from fusion_lightning.checkpoints import AtomicCheckpointIO, RunCheckpoint, best_checkpoint
+from fusion_lightning.checkpoints import AtomicCheckpointIO, BestCheckpoint, RunCheckpoint, best_checkpoint
 from fusion_lightning.configuration import one_sentence, resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
@@ -104,7 +104,7 @@ class FusionCLI(LightningCLI):
             "--log_checkpoints", type=bool, default=False, help="add the checkpoints to the W&B record as artifacts"
         )
         # two, because one with a monitor saves nothing before the first validation: a lost run would be lost whole
-        parser.add_lightning_class_args(RunCheckpoint, "best")
+        parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.filename": "last", "checkpoint.enable_version_counter": False})
         parser.set_defaults({"best.filename": "best", "best.enable_version_counter": False})
@@ -181,9 +181,9 @@ class FusionCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         if self.subcommand != "fit":
             # averaging weights is done when training is; the checkpoint holds the averaged ones
-            config.callbacks = [one for one in config.callbacks or [] if not isinstance(one, WeightAveraging)]
+            config.callbacks = [one for one in _as_list(config.callbacks) if not isinstance(one, WeightAveraging)]
         elif _shards_weights(config.get("strategy")) and any(
-            isinstance(one, WeightAveraging) for one in config.callbacks or []
+            isinstance(one, WeightAveraging) for one in _as_list(config.callbacks)
         ):
             raise UserError(
                 "weights that are sharded (fsdp) cannot be averaged: add --trainer.callbacks null, "
@@ -256,6 +256,8 @@ class FusionCLI(LightningCLI):
             check_weights(self.model, self._saved_weights, config.ckpt_path)
             self._saved_weights = None  # the Trainer reads them itself
         learned = any(parameter.requires_grad for parameter in self.model.parameters())
+        if self.subcommand == "fit" and type(self.model).training_step is FusionMethod.training_step:
+            raise UserError(f"{_class_name(config)} has nothing to train: run it with `test` or `predict`")
         if self.subcommand == "fit" and learned:
             self.model.configure_optimizers()  # refuses options that an optimizer cannot use
         if self.subcommand != "fit" and learned and config.get("ckpt_path") is None:

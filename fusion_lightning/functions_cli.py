@@ -4,7 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
@@ -13,10 +13,22 @@ from fusion_lightning.configuration import one_sentence, resolve_config_names
 
 def run_function_command(args: Sequence[str]) -> None:
     """Run the function of the same name in ``fusion_lightning.commands``, its arguments as options."""
-    command, *rest = args
+    function, values = parse_function_command(args)
+    function(**values)
+
+
+def function_of(command: str) -> Callable[..., None]:
+    """The function that does a command's work."""
     # the demo uses this command line itself, so it lies above it
     module = "fusion_lightning.demo" if command == "demo" else f"fusion_lightning.commands.{command}"
-    function = getattr(importlib.import_module(module), command)
+    function: Callable[..., None] = getattr(importlib.import_module(module), command)
+    return function
+
+
+def parse_function_command(args: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]]:
+    """The function a command line names, and its arguments."""
+    command, *rest = args
+    function = function_of(command)
     parser = OneSentenceParser(prog=f"python -m fusion_lightning {command}")
     takes_values_from_file = "config" not in get_type_hints(function)  # unlike a sweep, whose own file it is
     if takes_values_from_file:
@@ -25,7 +37,7 @@ def run_function_command(args: Sequence[str]) -> None:
     values = parser.parse_args(_gather_lists(function, resolve_config_names(rest)))
     if takes_values_from_file:
         values.pop("config", None)
-    function(**parser.instantiate_classes(values))
+    return function, dict(parser.instantiate_classes(values))
 
 
 def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[str]:

@@ -60,6 +60,7 @@ MISTAKES = {
     "fit --config cled_stage2.yaml --model.stage1_checkpoint TMP/none.ckpt": (1, "there is no checkpoint"),
     "fit --config cled_stage2.yaml --model.stage1_checkpoint TMP/damaged.ckpt": (1, "cannot be read as a checkpoint"),
     "fit --config cled_stage2.yaml --model.stage1_checkpoint TMP/code.ckpt": (1, "cannot be read as a checkpoint"),
+    "fit --config average.yaml": (1, "has nothing to train"),
     "test --config cled_stage1.yaml": (1, "needs --ckpt_path"),
     "test --config cled_stage1.yaml --ckpt_path TMP/none.ckpt": (1, "there is no checkpoint"),
     "test --config cled_stage1.yaml --ckpt_path TMP/foreign.ckpt": (1, "not written by a fusion method"),

@@ -29,7 +29,7 @@ ONE_NUMBER = {"as_published.yaml", "without_color.yaml", "without_intensity.yaml
 """Overlays that change one number or switch: run by `make test-all`."""
 
 
-def _learns(name: str) -> bool:
+def learns(name: str) -> bool:
     """Whether there is anything to train."""
     config = yaml.safe_load((config_folder() / f"{name}.yaml").read_text())
     method: type[FusionMethod] = getattr(methods, config["model"]["class_path"])
@@ -61,7 +61,7 @@ def _needs(name: str, stages: Callable[[str], str]) -> list[str]:
 def test_every_run_fits_tests_and_predicts(name: str, stages: Callable[[str], str], tmp_path: Path) -> None:
     configs = [f"--config={name}.yaml", "--config=smoke.yaml", *TINY, *FEW_STEPS.get(name, []), "--run_id=r"]
     checkpoint = []
-    if _learns(name):
+    if learns(name):
         run("fit", *configs, *_needs(name, stages), log_dir=tmp_path)
         checkpoint = [f"--ckpt_path={tmp_path / name / 'r' / 'checkpoints' / 'last.ckpt'}"]
     run("test", *configs, *checkpoint, log_dir=tmp_path)
