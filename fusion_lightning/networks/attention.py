@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from fusion_lightning.networks.layers import (
     ChannelNorm,
+    PointwiseConv2d,
+    add,
     as_map,
     as_tokens,
     channel_products,
@@ -31,7 +33,7 @@ class ChannelAttention(nn.Module):
         self.heads = heads
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.to_query, self.to_key, self.to_value = (pointwise_then_depthwise(channels, channels) for _ in range(3))
-        self.to_out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.to_out = PointwiseConv2d(channels, channels, bias=False)
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
         """Let features (B, C, H, W) attend to `context` of the same shape, or to themselves."""
@@ -60,8 +62,8 @@ class SpatialAttention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.to_query, self.to_key, self.to_value = (nn.Conv2d(channels, channels, 1, bias=False) for _ in range(3))
-        self.to_out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.to_query, self.to_key, self.to_value = (PointwiseConv2d(channels, channels, bias=False) for _ in range(3))
+        self.to_out = PointwiseConv2d(channels, channels, bias=False)
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
         """Let features (B, C, H, W) attend to `context` (B, C, h, w), or to themselves."""
@@ -92,8 +94,8 @@ class WindowAttention(nn.Module):
         self.window = window
         self.overlap = overlap
         reach = window + 2 * overlap
-        self.to_query, self.to_key, self.to_value = (nn.Conv2d(channels, channels, 1, bias=False) for _ in range(3))
-        self.to_out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.to_query, self.to_key, self.to_value = (PointwiseConv2d(channels, channels, bias=False) for _ in range(3))
+        self.to_out = PointwiseConv2d(channels, channels, bias=False)
         span = window + reach - 1
         self.bias = nn.Parameter(torch.zeros(heads, span * span))
         # Displacements along one side, (window, reach), counted from 0 to span − 1.
@@ -142,7 +144,7 @@ class GatedFeedForward(nn.Module):
         hidden = max(8, 8 * round(channels * expansion / 8))
         # Two convolutions, not the halves of one: activations run several times faster on contiguous maps.
         self.gate, self.content = (pointwise_then_depthwise(channels, hidden) for _ in range(2))
-        self.project = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.project = PointwiseConv2d(hidden, channels, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Transform features (B, C, H, W)."""
@@ -161,8 +163,8 @@ class AttentionBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Transform features (B, C, H, W)."""
-        features = features + self.attention(self.norm1(features))
-        return features + self.feed_forward(self.norm2(features))
+        features = add(self.attention(self.norm1(features)), features)
+        return add(self.feed_forward(self.norm2(features)), features)
 
 
 class TSAB(AttentionBlock):
@@ -193,7 +195,7 @@ class CrossAttention(nn.Module):
         attention = SpatialAttention if spatial else ChannelAttention
         self.norm_a, self.norm_b = ChannelNorm(channels), ChannelNorm(channels)
         self.a_from_b, self.b_from_a = attention(channels, heads), attention(channels, heads)
-        self.merge = nn.Conv2d(2 * channels, channels, 1)
+        self.merge = PointwiseConv2d(2 * channels, channels)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Join a and b (B, C, H, W) to (B, C, H, W)."""
@@ -206,6 +208,6 @@ class CrossAttention(nn.Module):
 def pointwise_then_depthwise(channels: int, out_channels: int) -> nn.Sequential:
     """1×1 convolution across channels, then a 3×3 convolution within each channel."""
     return nn.Sequential(
-        nn.Conv2d(channels, out_channels, 1, bias=False),
+        PointwiseConv2d(channels, out_channels, bias=False),
         nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels, bias=False),
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import as_rgb, rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
 from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
-from fusion_lightning.networks.layers import OpponentColors, pad_to_multiple
+from fusion_lightning.networks.layers import OpponentColors, PointwiseConv2d, pad_to_multiple
 
 FusionSize = Literal["tiny", "small", "base", "large"]
 
@@ -151,8 +151,8 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, below: int, channels: int, heads: int) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(below, channels, 1)
-        self.merge = nn.Conv2d(2 * channels, channels, 1)
+        self.reduce = PointwiseConv2d(below, channels)
+        self.merge = PointwiseConv2d(2 * channels, channels)
         self.block = TSAB(channels, heads)
 
     def forward(self, deeper: Tensor, fused: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_lightning.errors import check_choice
-from fusion_lightning.networks.layers import GroupNorm, pad_to_multiple
+from fusion_lightning.networks.layers import GroupNorm, PointwiseConv2d, pad_to_multiple, silu
 from fusion_lightning.networks.residual_unet import TimeEmbedding
 
 DenoisingSize = Literal["tiny", "small", "base"]
@@ -183,7 +183,7 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         _scale_init(self.conv2)
-        self.shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+        self.shortcut = PointwiseConv2d(channels, out_channels) if channels != out_channels else nn.Identity()
 
     def forward(self, features: Tensor, time: Tensor) -> Tensor:
         """Transform features (B, C, H, W) at the embedded time (B or 1, time_channels)."""
@@ -203,7 +203,7 @@ class SkipGate(nn.Module):
         hidden = max(channels // reduction, 1)
         last = nn.Linear(hidden, channels)
         self.channels = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), last)
-        self.space = nn.Conv2d(channels, 1, 1)
+        self.space = PointwiseConv2d(channels, 1)
         nn.init.constant_(last.bias, _GATE_INIT / 2)  # it is added twice
         nn.init.constant_(self.space.bias, _GATE_INIT)  # type: ignore[arg-type]
 
@@ -223,8 +223,3 @@ def _scale_init(layer: nn.Module) -> None:
     """Scale what a layer begins with."""
     for parameter in layer.parameters():
         parameter.mul_(_BRANCH_INIT)
-
-
-def silu(features: Tensor) -> Tensor:
-    """SiLU of features that nobody else needs: in place where no gradient does, which spares touching fresh memory."""
-    return F.silu(features, inplace=not torch.is_grad_enabled())

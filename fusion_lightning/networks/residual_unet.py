@@ -15,12 +15,15 @@ from fusion_lightning.networks.layers import (
     ChannelNorm,
     GroupNorm,
     OpponentColors,
+    PointwiseConv2d,
+    add,
     as_map,
     as_tokens,
     channel_products,
     merge_heads,
     mix_channels,
     pad_to_multiple,
+    silu,
     split_heads,
 )
 
@@ -79,7 +82,7 @@ class ResidualUNet(nn.Module):
             for level, (width, above) in enumerate(pairwise((*reversed(widths), first)))
         )
         self.final = ResidualBlock(2 * first, first, time_channels)
-        self.head = nn.Conv2d(first, 3, 1)
+        self.head = PointwiseConv2d(first, 3)
         nn.init.normal_(self.head.weight, std=_HEAD_STD)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         for block in self.modules():
@@ -185,15 +188,16 @@ class ResidualBlock(nn.Module):
         self.norm1 = GroupNorm(8, out_channels)
         self.conv2 = StandardizedConv2d(out_channels, out_channels, 3, padding=1)
         self.norm2 = GroupNorm(8, out_channels)
-        self.shortcut = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+        self.shortcut = PointwiseConv2d(channels, out_channels) if channels != out_channels else nn.Identity()
 
     def forward(self, features: Tensor, time: Tensor) -> Tensor:
         """Transform features (B, C, H, W) at the embedded time (B, time_channels)."""
         scale, shift = self.modulation(F.silu(time))[..., None, None].chunk(2, dim=1)
         hidden = self.norm1(self.conv1(features))
-        hidden = F.silu(torch.addcmul(shift, hidden, scale + 1))
-        hidden = F.silu(self.norm2(self.conv2(hidden)))
-        return hidden + self.shortcut(features)
+        in_place = not torch.is_grad_enabled() and hidden.dtype == shift.dtype
+        hidden = silu(torch.addcmul(shift, hidden, scale + 1, out=hidden if in_place else None))
+        hidden = silu(self.norm2(self.conv2(hidden)))
+        return add(hidden, self.shortcut(features))
 
 
 class LinearAttention(nn.Module):
@@ -207,8 +211,8 @@ class LinearAttention(nn.Module):
         super().__init__()
         inner = _HEADS * _HEAD_CHANNELS
         self.norm = ChannelNorm(channels, bias=False)
-        self.to_query, self.to_key, self.to_value = (nn.Conv2d(channels, inner, 1, bias=False) for _ in range(3))
-        self.to_out = nn.Conv2d(inner, channels, 1)
+        self.to_query, self.to_key, self.to_value = (PointwiseConv2d(channels, inner, bias=False) for _ in range(3))
+        self.to_out = PointwiseConv2d(inner, channels)
         self.norm_out = ChannelNorm(channels, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -218,7 +222,7 @@ class LinearAttention(nn.Module):
         query = query.unflatten(2, (_HEADS, -1)).softmax(dim=-1).flatten(2)
         context = channel_products(key.softmax(dim=1), value, _HEADS) * _HEAD_CHANNELS**-0.5
         attended = mix_channels(query, context, self.to_out)
-        return features + self.norm_out(as_map(attended, *features.shape[-2:]))
+        return add(self.norm_out(as_map(attended, *features.shape[-2:])), features)
 
 
 class FullAttention(nn.Module):
@@ -228,8 +232,8 @@ class FullAttention(nn.Module):
         super().__init__()
         inner = _HEADS * _HEAD_CHANNELS
         self.norm = ChannelNorm(channels, bias=False)
-        self.to_query, self.to_key, self.to_value = (nn.Conv2d(channels, inner, 1, bias=False) for _ in range(3))
-        self.to_out = nn.Conv2d(inner, channels, 1)
+        self.to_query, self.to_key, self.to_value = (PointwiseConv2d(channels, inner, bias=False) for _ in range(3))
+        self.to_out = PointwiseConv2d(inner, channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Attend within features (B, C, H, W) and add the result to them."""
@@ -237,7 +241,7 @@ class FullAttention(nn.Module):
         maps = (to(normal) for to in (self.to_query, self.to_key, self.to_value))
         query, key, value = (split_heads(as_tokens(part), _HEADS) for part in maps)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return features + self.to_out(as_map(merge_heads(attended), *features.shape[-2:]))
+        return add(self.to_out(as_map(merge_heads(attended), *features.shape[-2:])), features)
 
 
 class EncoderLevel(nn.Module):
