@@ -1,4 +1,4 @@
-"""Keeping freed memory for the next use, instead of giving it back to the kernel and getting it again page by page.
+"""glibc allocator settings: keep freed memory in the process instead of returning it to the kernel page by page.
 
 Feature maps are blocks of many megabytes. glibc maps each from the kernel and unmaps it when it is freed, so that every
 map of every layer is memory that is touched for the first time: in narrow networks that takes longer than the

@@ -1,4 +1,4 @@
-"""What flows between data modules, methods and callbacks."""
+"""The data types that data modules, methods and callbacks exchange: batches, outputs, controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class AppliedDegradation(TypedDict):
 
 
 class SampleDegradation(TypedDict):
-    """What went wrong with the two sources of one sample, in the order it was applied."""
+    """The degradations of the two sources of one sample, in the order they were applied."""
 
     scenario: str
     """Name of the scenario the effects were drawn from; ``clean`` or ``delivered`` when nothing was applied here."""
@@ -67,7 +67,7 @@ class FusionBatch(TypedDict):
 
 @dataclass(frozen=True)
 class Controls:
-    """The knobs a user may turn when fusing, without training anything again.
+    """User controls of a fusion: removal strengths and the balance of modalities; no training is needed.
 
     Attributes:
         strength_a: How much of the estimated degradation of source a is removed: 0 keeps it, 1 removes it.
@@ -88,7 +88,7 @@ class Controls:
 
 
 class FusionOutput(TypedDict):
-    """What a method makes of a batch: tensors (B, C, H, W) in [0, 1]; a method fills in what it produces."""
+    """Result of a method: tensors (B, C, H, W) in [0, 1]; a method fills in what it produces."""
 
     fused: NotRequired[Tensor]
     restored_a: NotRequired[Tensor]
@@ -98,12 +98,12 @@ class FusionOutput(TypedDict):
 
 
 def sources(batch: FusionBatch) -> tuple[Tensor, Tensor]:
-    """What the two sensors delivered, at one size: (B, 1 or 3, H, W) in [0, 1] each."""
+    """The delivered sources, enlarged to one size: (B, 1 or 3, H, W) in [0, 1] each."""
     return same_size(batch["source_a"], batch["source_b"])
 
 
 def clean(batch: FusionBatch) -> tuple[Tensor, Tensor]:
-    """The targets of both sources, at one size: (B, 1 or 3, H, W) in [0, 1] each."""
+    """The clean sources, enlarged to one size: (B, 1 or 3, H, W) in [0, 1] each."""
     return same_size(batch["clean_a"], batch["clean_b"])
 
 

@@ -1,4 +1,4 @@
-"""Finding configuration files by name, and saying in one sentence what is wrong in them."""
+"""Configuration files: found by name; the parser's errors as one sentence."""
 
 import difflib
 import re
@@ -69,7 +69,7 @@ _NOISE = re.compile(
 
 
 def one_sentence(message: str) -> str:
-    r"""Turn the parser's report, a tree of attempts, into one sentence.
+    r"""Shorten the parser's error, a tree of attempts, to one sentence.
 
     Example:
         >>> one_sentence('Parser key "data":\n  Does not validate against any of the Union subtypes\n  Errors:\n'

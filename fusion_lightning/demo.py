@@ -1,4 +1,4 @@
-"""The main job from end to end, typed as a user would type it."""
+"""The demo: train, test and fuse through the command line, as a user would type it."""
 
 import csv
 import shlex

@@ -1,4 +1,4 @@
-"""The exceptions a user is meant to read, and the plain reason behind one of the file system's."""
+"""User-facing exceptions, checks of option values, and OSError in plain words."""
 
 import errno
 import signal
@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 
 class UserError(ValueError):
-    """Something the user typed, configured or has on disk cannot be used.
+    """Error for the user: something typed, configured or on disk cannot be used.
 
     The message is one sentence that says what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with code 1; from Python it is an ordinary `ValueError`.
@@ -30,7 +30,7 @@ def check_choice(name: str, value: object, choices: Any) -> None:
 
 
 class Interrupted(BaseException):
-    """A run was asked to stop; no error, so that nothing that handles errors keeps it from stopping.
+    """Request to stop a run; no Exception, so that no error handler keeps the run from stopping.
 
     Args:
         message: What was saved, and how to go on.
@@ -61,5 +61,5 @@ _REASONS = {
 
 
 def plain_reason(error: OSError) -> str:
-    """Why the file system refused, in plain words."""
+    """The reason of an OSError in plain words."""
     return _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())

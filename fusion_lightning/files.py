@@ -1,11 +1,11 @@
-"""Files that are there whole or not at all, and names that are not taken."""
+"""Atomic file writes, and unused file names."""
 
 import os
 from pathlib import Path
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file (text as UTF-8) under another name first: a full disk or a kill leaves no half. Folders are made."""
+    """Write a file atomically (text as UTF-8): a full disk or a kill leaves no half. Missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # the process's number: two that write the same file do not write into each other's
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")

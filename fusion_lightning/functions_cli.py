@@ -1,4 +1,4 @@
-"""The command line of everything that is not a trainer's verb: a function, its arguments as options."""
+"""CLI of the commands that are plain functions; their parameters become options."""
 
 import importlib
 import json
@@ -41,7 +41,7 @@ def parse_function_command(args: Sequence[str]) -> tuple[Callable[..., None], di
 
 
 def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[str]:
-    """Rewrite what people type into what the parser reads.
+    """Normalise the arguments as typed to what the parser reads.
 
     ``--source-a`` becomes ``--source_a``, a lone flag ``true``, and the values of an option that takes a list,
     ``--fused A B --fused C``, one JSON list; one written out as in YAML, ``--scenarios=[clean,rain]``, stays as it is.
@@ -70,10 +70,10 @@ def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[st
 
 
 class OneSentenceParser(ArgumentParser):
-    """Says what is wrong with the arguments in one sentence instead of with a page of usage."""
+    """ArgumentParser that reports an error in one sentence instead of a page of usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say it and exit with code 2."""
+        """Print the error and exit with code 2."""
         if not self.exit_on_error:  # a parser of a class within: what is around it will say where it happened
             super().error(message, ex)
         sys.stderr.write(f"error: {one_sentence(message)}\n")

@@ -1,4 +1,4 @@
-"""The loggers that record a run: Weights & Biases, and a CSV of the same scalars beside it."""
+"""Loggers of a run: Weights & Biases, and a CSV of the same scalars."""
 
 import contextlib
 import netrc
@@ -19,7 +19,7 @@ _PATIENCE = 60
 
 
 class WandbRecord(WandbLogger):
-    """A W&B run that never stops the training it records.
+    """W&B logger whose failures never stop the training.
 
     What cannot be recorded is reported once and left out. A run that cannot reach the server when it starts is kept
     offline; one that loses it later goes on, and its own file still receives everything (``wandb sync`` sends it).

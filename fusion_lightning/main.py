@@ -1,4 +1,4 @@
-"""The front door: finds the command, runs it, and turns what went wrong into one sentence.
+"""Entry point: runs a command, and turns an error into one sentence and an exit code.
 
 Nothing heavy is imported here: `--help` answers at once.
 """
@@ -161,7 +161,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _sentence(error: BaseException) -> str:
-    """The first paragraph of an error's text on one line, cut where libraries go on for pages."""
+    """First paragraph of an error's text on one line, cut to a readable length."""
     text = str(error).strip() or type(error).__name__
     return textwrap.shorten(text.split("\n\n")[0], _LONGEST, placeholder=" …")
 

@@ -1,4 +1,4 @@
-"""A way out for a process that was asked to stop and waits for something that does not come."""
+"""Watchdog: ends a process that was asked to stop and hangs."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 
 class Patience:
-    """Ends the process if a signal is not heeded in time.
+    """Watchdog thread: ends the process if a signal is not handled in time.
 
     Python runs a signal's handler between two of its own instructions: never, while the process waits inside a library
     for another process, a file system or a device. So the operating system tells a thread of its own of the signal.

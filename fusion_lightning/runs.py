@@ -1,4 +1,4 @@
-"""Where a run's files go."""
+"""The folder of a run, and its newest checkpoint."""
 
 import os
 import re
@@ -65,11 +65,11 @@ class RunFolder:
 
     @property
     def faults(self) -> Path:
-        """Where the state before a loss that is no number goes."""
+        """Where the state before a NaN or infinite loss is saved."""
         return self.path / "faults"
 
     def make(self) -> None:
-        """Make the folder now, rather than find out that it cannot be made when there is something to lose.
+        """Make the folder before training, so that an unwritable disk is found out while nothing can be lost.
 
         Raises:
             UserError: If it cannot be made or written to.

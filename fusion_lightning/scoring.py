@@ -1,4 +1,4 @@
-"""Scores of what a method makes of a batch."""
+"""Per-image scores of a method's output."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict

@@ -1,4 +1,4 @@
-"""What goes wrong between a scene and its image.
+"""Degradations of images: effects, their text form, named scenarios.
 
 A degradation draws parameters from a generator (`Degradation.sample`) and applies them (`Degradation.apply`); a
 scenario names one for each source. Both are written as text in configs: see `parse`.

@@ -1,4 +1,4 @@
-"""What every degradation is: strengths, parameters drawn from them, and a deterministic effect."""
+"""Base classes of degradations: strengths, parameters sampled from them, and a deterministic effect."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ EFFECTS: dict[str, type["Degradation"]] = {}
 
 
 class Bounds(NamedTuple):
-    """What a strength may be, written as ``Annotated[Strength, Bounds(...)]``."""
+    """Allowed range of a strength, written as ``Annotated[Strength, Bounds(...)]``."""
 
     low: float = 0.0
     high: float = math.inf
@@ -33,7 +33,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Degradation(ABC):
-    """Something that goes wrong between the scene and the image.
+    """Base of all degradations of an image.
 
     The constructor takes strengths (a number, or a range ``(low, high)``); `sample` draws one set of parameters from
     them; `apply` does the same thing to the same image for the same parameters, always. Images are float32 arrays
@@ -55,7 +55,7 @@ class Degradation(ABC):
             EFFECTS[cls.name] = cls
 
     def __post_init__(self) -> None:
-        """Refuse strengths that make no sense.
+        """Check the strengths.
 
         Raises:
             UserError: If a strength is not a number or a range, or lies outside what it may be.
@@ -75,7 +75,7 @@ class Degradation(ABC):
         return cls(**cls.severities[level - 1])
 
     def sample(self, generator: np.random.Generator, shape: Sequence[int]) -> Params:
-        """Draw the parameters for one image.
+        """Sample the parameters for one image.
 
         Args:
             generator: Where every random choice comes from.
@@ -94,13 +94,13 @@ class Degradation(ABC):
         """Degrade ``image`` (H, W, C), float32 in [0, 1], as ``params`` say; the image itself is not changed."""
 
     def plan(self, generator: np.random.Generator, shape: Sequence[int]) -> list[AppliedDegradation]:
-        """Draw the effects that will be applied to one image, in their order."""
+        """Sample the effects to apply to one image, in their order."""
         return [{"name": self.name, "params": self.sample(generator, shape)}]
 
 
 @dataclass(frozen=True)
 class Identity(Degradation):
-    """Nothing goes wrong; in a specification: ``identity``."""
+    """No degradation; in a specification: ``identity``."""
 
     name: ClassVar[str] = "identity"
 
@@ -170,7 +170,7 @@ class OneOf(_Composite):
 def degrade(
     image: np.ndarray, degradation: Degradation, generator: np.random.Generator
 ) -> tuple[np.ndarray, list[AppliedDegradation]]:
-    """Degrade an image and tell how.
+    """Degrade an image, and record the effects.
 
     Args:
         image: (H, W, 1) or (H, W, 3), float32 in [0, 1]; not changed.

@@ -1,4 +1,4 @@
-"""Effects taken from albumentations: JPEG artefacts, the colour noise of a high ISO setting.
+"""Effects from albumentations: JPEG compression and ISO noise.
 
 Its blurs, noises, haze and rain are not used: they have no choice of border, no parameters a linear operator could be
 rebuilt from, or cost up to a hundred times as much.

@@ -1,4 +1,4 @@
-"""Light and contrast: too little, too much, too flat.
+"""Exposure and contrast: low light, over-exposure, low contrast.
 
 The published sets hold real captures of these; the effects here are models of them.
 """
@@ -15,7 +15,7 @@ from fusion_lightning.degradations.noise import LEVELS, normal
 
 @dataclass(frozen=True)
 class LowLight(Degradation):
-    """A short exposure at night: `y = gain · xᵞ` plus the sensor's noise, of variance `y/peak + read²`.
+    """Low light, a short exposure at night: `y = gain · xᵞ` plus the sensor's noise, of variance `y/peak + read²`.
 
     Args:
         gamma: Exponent; above 1 the shadows sink further than the lamps.
@@ -49,7 +49,7 @@ class LowLight(Degradation):
 
 @dataclass(frozen=True)
 class OverExposure(Degradation):
-    """Too long an exposure: `gain · xᵞ`, clipped, with the glare of what was clipped spread around it.
+    """Over-exposure: `gain · xᵞ`, clipped, with the glare of what was clipped spread around it.
 
     Args:
         gain: Exposure relative to the right one.
@@ -79,7 +79,7 @@ class OverExposure(Degradation):
 
 @dataclass(frozen=True)
 class LowContrast(Degradation):
-    """Low contrast of an infrared camera: everything moves towards one grey, `y = m + contrast · (x − m)`.
+    """Low contrast of an infrared camera: all levels move towards one grey, `y = m + contrast · (x − m)`.
 
     Args:
         contrast: What is left of every difference.

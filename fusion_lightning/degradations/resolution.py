@@ -11,7 +11,7 @@ from fusion_lightning.degradations.base import Bounds, Degradation, Params, Stre
 
 @dataclass(frozen=True)
 class Downsample(Degradation):
-    """Low resolution.
+    """Downsampling: low resolution.
 
     Args:
         factor: How many pixels become one, in each direction; a whole number.
@@ -39,7 +39,7 @@ class Downsample(Degradation):
 
 @dataclass(frozen=True)
 class Quantize(Degradation):
-    """Storage in few bits: 256 grey levels in an 8-bit file.
+    """Quantisation to 256 grey levels, as in an 8-bit file.
 
     Args:
         rounding: ``nearest`` level, or ``down``, as files written by truncation have it.

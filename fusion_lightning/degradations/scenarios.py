@@ -1,4 +1,4 @@
-"""Named pairs of degradations: what goes wrong with source a (infrared, PET, …) and with source b (visible, MRI)."""
+"""Scenarios: named pairs of degradations, of source a (infrared, PET, …) and of source b (visible, MRI)."""
 
 import difflib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from fusion_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class Scenario:
-    """What goes wrong with the two sources of a pair.
+    """Degradations of the two sources of a pair.
 
     Args:
         name: How tables and batches call it.

@@ -1,4 +1,4 @@
-"""The ordinary diffusion by noise: x_t = sqrt(ᾱ_t) x_0 + sqrt(1 − ᾱ_t) ε, for t = 0 … T − 1 (Ho et al., 2020)."""
+"""Gaussian diffusion (DDPM): x_t = sqrt(ᾱ_t) x_0 + sqrt(1 − ᾱ_t) ε, for t = 0 … T − 1 (Ho et al., 2020)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fusion_lightning.errors import UserError
 
 
 class NoiseLevel(NamedTuple):
-    """A point of the diffusion."""
+    """Noise level: a time and its ᾱ."""
 
     t: float
     """Its time, as a network is told it."""
@@ -85,7 +85,7 @@ Guide = Callable[[Tensor, NoiseLevel], Tensor]
 
 @dataclass(frozen=True)
 class DenoisingStep:
-    """What the walk knew at one point; tensors (B, C, H, W)."""
+    """State and estimates at one level; tensors (B, C, H, W)."""
 
     level: NoiseLevel
     """The point."""

@@ -1,4 +1,4 @@
-"""The straight line from an image to noise (rectified flow), and how the diffusion by noise lies on it.
+"""Rectified flow: the straight line from an image to noise, and how Gaussian diffusion lies on it.
 
 x_s = (1 − s) x + s ε for s in [0, 1]; s = 1 is noise. Its velocity is u = ε − x, so that x = x_s − s u and
 ε = x_s + (1 − s) u. A diffusion's x_t = α x + σ ε with α = sqrt(ᾱ_t), σ = sqrt(1 − ᾱ_t) is (α + σ) x_s with

@@ -15,12 +15,10 @@ _MARGIN = 5e-4
 
 
 class JointSchedule(nn.Module):
-    """The steps α_1 … α_T, learned, inside (0, 1) by construction, 0.5 at first; and gains of the noise, learned.
+    """Learned schedule: steps α_1 … α_T in (0, 1), which begin at 0.5, and gains of the noise.
 
-    Where a correction with A = I and λ = 1 follows, it puts the observation in the estimate's place: of a step's e only
-    the noise that (18) adds is left, and the next step's has to take it away again. While both come from one network
-    that does not tell its steps apart yet, they cancel, and so do their gradients. There the gains of the early steps
-    are 0 at first; everywhere else gains are 1.
+    With A = I and λ = 1 the result is x_0 = y + e_2 − e_1: while the network cannot tell its steps apart, the two
+    cancel and have no gradient. Hence the gains of the early steps begin at 0 there; all others at 1.
 
     Args:
         timesteps: T, how often the network is called.
@@ -51,7 +49,7 @@ class JointSchedule(nn.Module):
         return torch.cat((alpha.new_ones(1), alpha.cumprod(0)))
 
     def gain(self, t: int, lossy: Tensor) -> Tensor:
-        """By how much the network's noise counts at step t, (B, 1, 1, 1).
+        """Gain of the network's noise at step t, (B, 1, 1, 1).
 
         Args:
             t: T … 1.
@@ -61,7 +59,7 @@ class JointSchedule(nn.Module):
 
 
 def correction_strength(alpha_bar: Tensor, previous: Tensor, sigma: Tensor) -> Tensor:
-    """How far an estimate is moved towards its observation (19), as in DDNM+, for t ≥ 2.
+    """Correction strength λ_t (19) of an estimate towards its observation, as in DDNM+, for t ≥ 2.
 
     λ_t = min(1, s_t / (c_t σ_y)) with β_t = 1 − ᾱ_t / ᾱ_{t−1}, s_t = sqrt(β_t (1 − ᾱ_{t−1}) / (1 − ᾱ_t)) and
     c_t = sqrt(ᾱ_{t−1}) β_t / (1 − ᾱ_t). At t = 1, ᾱ_0 = 1 makes s_1 = 0: λ_1 is 0 under noise, and 1 without.

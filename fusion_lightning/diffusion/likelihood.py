@@ -1,4 +1,4 @@
-"""DDFM's likelihood, which ties a clean estimate to two sources: one EM step as a guide of `denoise`.
+"""DDFM's likelihood of two sources: one EM step per clean estimate, as a guide of `denoise`.
 
 x = f − b and y = a − b; y | x is Laplacian, and so is x: Gaussians whose variances m and n are exponential with means γ
 and ρ. All images are (B, 1, H, W) on [−1, 1]; γ and ρ are (B, 1, 1, 1).

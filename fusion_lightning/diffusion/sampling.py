@@ -1,4 +1,4 @@
-"""Walk the residual diffusion back from its degraded end to the clean image."""
+"""Sampling of the residual diffusion: from the degraded end back to the clean image."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 @dataclass(frozen=True)
 class SamplingStep:
-    """What the diffusion knew at one time; tensors (B, C, H, W), float32, none of them clamped.
+    """State and estimates at one time; tensors (B, C, H, W), float32, none of them clamped.
 
     The fields satisfy I_t = I_0^θ + ᾱ_t I_res^θ + β̄_t ε^θ − δ̄_t I_in.
     """

@@ -1,1 +1,1 @@
-"""Operations on images that every layer above shares: colour, kernels, filters, sizes, files, contact sheets."""
+"""Image operations shared by all packages above: colour, kernels, filters, resizing, files, contact sheets."""

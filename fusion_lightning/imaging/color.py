@@ -53,7 +53,7 @@ def with_chroma(luma: Tensor, cbcr: Tensor | None) -> Tensor:
 
 
 def keep_saturation(fused: Tensor, source: Tensor) -> Tensor:
-    """Let the chroma of a fusion follow its luma, so that a colour stays as saturated as the source shows it.
+    """Scale the chroma of a fusion with its luma, so that colours keep the saturation of the source.
 
     A fusion that is brighter than its source in colour and keeps that chroma is paler: red turns pink. Here chroma is
     scaled as luma was, g = (Y_fused + ε) / (Y_source + ε), between a half and twice, and no further than the RGB cube

@@ -1,4 +1,4 @@
-"""Between image arrays (H, W, C) and tensors (C, H, W)."""
+"""Conversion between image arrays (H, W, C) and tensors (C, H, W)."""
 
 import numpy as np
 import torch

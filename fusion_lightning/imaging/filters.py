@@ -1,4 +1,4 @@
-"""Smoothing that stops at the edges of another image."""
+"""Edge-preserving and mean filters on tensors (B, C, H, W)."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Image files, read and written; what cannot be read or written is named in one sentence."""
+"""Reading and writing image files; errors name the file and say what to do."""
 
 import os
 from pathlib import Path

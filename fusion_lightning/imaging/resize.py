@@ -1,4 +1,4 @@
-"""Bringing images to one size."""
+"""Resizing images to one size (bicubic)."""
 
 import torch.nn.functional as F
 from torch import Tensor

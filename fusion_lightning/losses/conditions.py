@@ -1,6 +1,6 @@
-"""CCF's conditions: what can be asked of a fusion, each a named function of the fusion and both sources.
+"""CCF's conditions: named functions of the fusion and both sources.
 
-Images are luma (B, 1, H, W) on [−1, 1]; a condition is (B,), the less the better.
+Images are luma (B, 1, H, W) on [−1, 1]; a condition is (B,), lower is better.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""U2Fusion's information preservation: how much of each source the fusion should keep."""
+"""U2Fusion's information preservation: weights of the sources in the loss."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""What SDNet and PMGI are trained with: intensity and texture of both sources, in proportion. All in float32."""
+"""Losses of SDNet and PMGI: intensity and texture of both sources in proportion. All in float32."""
 
 import torch
 import torch.nn.functional as F

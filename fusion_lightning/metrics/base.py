@@ -1,4 +1,4 @@
-"""What every metric class is: per-image values, their sum and how many there were."""
+"""Base classes of metrics: per-image values, summed over batches and processes."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class ImageMean(Metric):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def accumulate(self, values: Tensor, names: Sequence[str] | None = None) -> None:
-        """Add values (B,), so that a caller who keeps the per-image values computes them once.
+        """Add precomputed per-image values (B,), without scoring again.
 
         Args:
             values: What `per_image` gave.
@@ -98,7 +98,7 @@ class FusionMetric(ImageMean):
         return self.score_grey(to_grey_levels(fused, source_a, source_b))
 
     def score_grey(self, levels: GreyImages) -> Tensor:
-        """What `per_image` gives, from grey levels made once for several metrics by `metrics.to_grey_levels`."""
+        """As `per_image`, from grey levels that `to_grey_levels` made once for several metrics."""
         definition = cast(Score[...], type(self).definition)
         return definition.score_grey(levels, **self.options)
 

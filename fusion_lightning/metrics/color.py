@@ -1,11 +1,11 @@
-"""Colour scores: what is left of the colour of the source that has it. NaN for pairs without colour."""
+"""Colour metrics against the source that has colour; NaN for pairs without."""
 
 from fusion_lightning.metrics.base import FusionMetric
 from fusion_lightning.metrics.functional import color
 
 
 class saturation(FusionMetric):
-    """Saturation of the fusion as a share of the source's; 1 keeps it, less is paler, more is gaudier."""
+    """Ratio of the fusion's saturation to the source's; 1 is ideal, less is paler."""
 
     definition = staticmethod(color.saturation)
     higher_is_better, is_differentiable = None, False
@@ -18,7 +18,7 @@ class saturation(FusionMetric):
 
 
 class hue(FusionMetric):
-    """How far hues turn against the source in colour, in degrees, weighted by its chroma."""
+    """Mean hue error against the source in colour, in degrees, weighted by its chroma."""
 
     definition = staticmethod(color.hue)
     higher_is_better, is_differentiable = False, False

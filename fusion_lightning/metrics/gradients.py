@@ -1,4 +1,4 @@
-"""Metrics on edges: what of them the fusion keeps, and what it adds."""
+"""Gradient metrics: edges preserved, and edges that neither source has."""
 
 from fusion_lightning.metrics.base import FusionMetric
 from fusion_lightning.metrics.functional import gradients

@@ -1,1 +1,1 @@
-"""Plain neural networks: shapes documented, no training code."""
+"""Neural networks as plain nn.Modules: shapes documented, no training code."""

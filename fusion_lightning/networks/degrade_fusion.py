@@ -33,7 +33,7 @@ _HEADS = (1, 2, 4, 8)
 
 
 class DegradeFusion(nn.Module):
-    """Remove a chosen share of two sources' degradation and fuse them.
+    """Network that removes a chosen share of two sources' degradation and fuses them.
 
     Every modality has an encoder of four levels (TSAB, then SSAB, channels doubling); cross-attention joins the two
     at every level; the decoder climbs from the deepest join, taking up the shallower ones, and ends in a refinement
@@ -147,7 +147,7 @@ class Encoder(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Bring the deeper features up, take up this level's fused ones, and let a TSAB sort them."""
+    """Decoder level: upsample, concatenate the level's fused features, TSAB."""
 
     def __init__(self, below: int, channels: int, heads: int) -> None:
         super().__init__()

@@ -19,10 +19,10 @@ BASE_WIDTHS: dict[str, int] = {"tiny": 16, "small": 32, "base": 64}
 _LEVELS = 4
 
 _BRANCH_INIT = 0.1
-"""How strong branches begin. With small residual branches and deep features, and open gates, training begins near a
+"""Initial scale of branches. With small residual branches and deep features, and open gates, training begins near a
 shallow filter at full size; under random deep features sixty steps did not begin to remove noise."""
 _GATE_INIT = 2.0
-"""Where the gates' scores begin: sigmoid(2) = 0.88."""
+"""Initial score of the gates: sigmoid(2) = 0.88."""
 
 
 class DenoisingUNet(nn.Module):
@@ -133,7 +133,7 @@ class EncoderLevel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the deepest features back to the size of the image: up, add the gated skip connection, a residual block.
+    """Decoder, from the deepest features to the image size: upsample, add the gated skip connection, residual block.
 
     Args:
         widths: Channels of the levels, from the first.
@@ -193,7 +193,7 @@ class ResidualBlock(nn.Module):
 
 
 class SkipGate(nn.Module):
-    """Lets a part of a skip connection through: attention over channels times attention over space.
+    """Gate of a skip connection: attention over channels times attention over space.
 
     Channels: average and maximum over the image through one perceptron, summed. Space: a 1×1 convolution.
     """
@@ -220,6 +220,6 @@ def group_norm(channels: int) -> GroupNorm:
 
 @torch.no_grad()
 def _scale_init(layer: nn.Module) -> None:
-    """Scale what a layer begins with."""
+    """Scale a layer's initial weights."""
     for parameter in layer.parameters():
         parameter.mul_(_BRANCH_INIT)

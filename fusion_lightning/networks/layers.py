@@ -12,9 +12,8 @@ from torch.autograd.function import once_differentiable
 class OpponentColors(nn.Module):
     """RGB in an orthonormal basis: grey, red against blue, both against green.
 
-    Networks see and say colours in it: what the channels share, which is all of an infrared image, then has weights of
-    its own, and an optimizer that scales every weight's step does not forget colour over it. The basis is kept in
-    checkpoints, so that weights that were learned in RGB are refused instead of misread.
+    Used at a network's input and output. Grey gets a channel of its own, so that Adam's per-weight steps do not let it
+    drown the chroma. The basis is kept in checkpoints, so that weights learned in RGB are refused instead of misread.
     """
 
     basis: Tensor

@@ -1,4 +1,4 @@
-"""The restoration network of CLED-Fusion's first stage: a U-Net that sees what a degradation added to an image."""
+"""CLED-Fusion's restoration network (stage 1): a U-Net that predicts what a degradation added to an image."""
 
 import math
 from collections.abc import Iterator
@@ -122,7 +122,7 @@ class ResidualUNet(nn.Module):
 
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:
-        """Standardise the filters once for all forward passes inside: for sampling, where weights do not change.
+        """Context in which filters are standardised once: for sampling, where weights do not change.
 
         A `with` block instead of a cache, because nothing tells a cache that weights were swapped beneath it.
         """

@@ -32,7 +32,7 @@ _HEADS = (1, 2, 4, 8)
 
 
 class RestormerNetwork(nn.Module):
-    """What has to be added to a degraded image.
+    """Network that predicts the correction to add to a degraded image.
 
     An encoder and a decoder of transposed-attention blocks; resolutions change by shuffling pixels into channels and
     back. The last convolution starts at zero: an untrained network changes nothing.

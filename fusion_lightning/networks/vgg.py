@@ -1,4 +1,4 @@
-"""The features of a VGG16 that was trained elsewhere."""
+"""Features of a pretrained VGG16."""
 
 from collections.abc import Mapping
 

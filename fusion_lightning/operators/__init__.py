@@ -1,4 +1,4 @@
-"""Linear models of what went wrong: y = A x, with the adjoint and a pseudo-inverse of A.
+"""Linear operators y = A x of degradations, with adjoint and pseudo-inverse.
 
 Operators act on images (B, C, H, W) of any value range, every channel alike, differentiably. `from_degradations` builds
 the one that belongs to a sample's recorded degradation, `from_batch` one for a batch whose samples differ.

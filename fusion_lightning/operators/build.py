@@ -1,4 +1,4 @@
-"""The operator that belongs to a recorded degradation."""
+"""Builds the linear operator of a recorded degradation."""
 
 from collections.abc import Callable, Sequence
 

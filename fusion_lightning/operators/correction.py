@@ -19,7 +19,7 @@ Projection = Literal["paper", "exact"]
 
 
 class Observation(NamedTuple):
-    """What one sensor saw, and how."""
+    """Observation of one sensor, and its operator."""
 
     y: Tensor
     """(B, 1, h, w), at the sensor's own size."""

@@ -1,4 +1,4 @@
-"""What a linear operator is, and how operators are put together."""
+"""Base class of linear operators, and compositions of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

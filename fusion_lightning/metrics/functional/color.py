@@ -1,4 +1,4 @@
-"""Colour against the source that has it: what the metrics on grey levels cannot see.
+"""Colour metrics against the source that has colour, in CIELAB.
 
 Images are taken as sRGB under D65 and compared in CIELAB: lightness L*, 0..100; chroma C* = √(a*² + b*²); and hue, the
 angle of (a*, b*). A pair without a source in colour has no such score (NaN).

@@ -1,4 +1,4 @@
-"""FMI: how much mutual information the windows of a feature map share (Haghighat and Razian 2014)."""
+"""FMI: feature mutual information over 3x3 windows (Haghighat and Razian 2014)."""
 
 import math
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Metrics on Sobel gradients: how much of the sources' edges arrives, and what edges are invented."""
+"""Metrics on Sobel gradients: edges preserved, and edges that neither source has."""
 
 import math
 from collections.abc import Iterator, Sequence

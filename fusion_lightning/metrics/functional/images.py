@@ -1,4 +1,4 @@
-"""What every metric does first: check the three images, turn them grey, bring them to 0..255, and go image by image."""
+"""Preparation of images for metrics: checks, grey levels 0..255, groups of a few images."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Metrics on the histograms of the grey levels: how much of the sources' information the fused image holds."""
+"""Information metrics on histograms of grey levels: entropy and mutual information."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Metrics on what an eye sees: contrast sensitivity by spatial frequency."""
+"""Perceptual metrics: contrast sensitivity by spatial frequency."""
 
 import math
 from collections.abc import Callable

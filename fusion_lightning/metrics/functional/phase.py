@@ -1,4 +1,4 @@
-"""Q_P: what the fused image keeps of the sources' phase congruency (Zhao, Laganière and Liu 2007)."""
+"""Q_P: preserved phase congruency (Zhao, Laganière and Liu 2007)."""
 
 import math
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Metrics that weigh the local similarity to either source by what the source shows there."""
+"""Weighted structural similarity: each source counts by its local variance or covariance."""
 
 import torch
 from torch import Tensor
