@@ -24,11 +24,13 @@ class _CLED(FusionMethod):
 
     def residuals(self, batch: FusionBatch, *keys: object) -> tuple[Tensor, Tensor]:
         """I_res^θ of both sources (B, 1 or 3, H, W) in about [−1, 1]; `keys` vary the noise."""
-        estimated = [
-            self.restorer.estimate(modality, source, generators_for(batch["name"], modality, *keys))
-            for modality, source in zip(MODALITIES, sources(batch), strict=True)
-        ]
-        return estimated[0], estimated[1]
+        estimated = self.restorer.estimate_all(
+            {
+                modality: (source, generators_for(batch["name"], modality, *keys))
+                for modality, source in zip(MODALITIES, sources(batch), strict=True)
+            }
+        )
+        return estimated["a"], estimated["b"]
 
     def trajectory(self, batch: FusionBatch) -> dict[Modality, list[SamplingStep]]:
         """Every sampling step of both sources: state, residual, noise and restored estimate, (B, 3, H, W) on [−1, 1].
@@ -247,18 +249,16 @@ def restoration_losses(
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     """Loss of stage 1 on both sources, averaged, its parts by name, and the residuals it was computed from."""
     totals: dict[str, Tensor] = {}
-    residuals = []
-    for modality, source, clean in zip(
-        MODALITIES,
-        sources(batch),
-        (batch["clean_a"], batch["clean_b"]),
-        strict=True,
-    ):
-        generators = generators_for(batch["name"], modality, seed, step)
-        losses, residual = restorer.losses(modality, source, clean, generators)
-        residuals.append(residual)
+    examples = {
+        modality: (source, clean, generators_for(batch["name"], modality, seed, step))
+        for modality, source, clean in zip(
+            MODALITIES, sources(batch), (batch["clean_a"], batch["clean_b"]), strict=True
+        )
+    }
+    found = restorer.losses_of_all(examples)
+    for modality, (losses, _) in found.items():
         for name, value in losses.items():
             totals[name] = totals.get(name, torch.zeros_like(value)) + value / 2
             totals[f"{name}_{modality}"] = value
     totals["loss"] = sum((totals[name] for name in losses), torch.zeros_like(value))
-    return totals, (residuals[0], residuals[1])
+    return totals, (found["a"][1], found["b"][1])

@@ -1,8 +1,8 @@
 """CLED-Fusion's restoration: the residual diffusion with its networks, on images in [0, 1]."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,19 @@ from fusion_lightning.networks.residual_unet import ResidualUNet, UNetSize
 
 Objective = Literal["residual", "residual_and_noise"]
 Times = Literal["all", "sampled"]
+
+_TOGETHER = 1 << 17
+"""Pixels up to which both sources are restored in one batch: beyond, it takes twice the memory and gains nothing."""
+
+
+class _Drawn(NamedTuple):
+    """A modality's images on [−1, 1] and what was drawn for them, (B, 3, H, W), and their times (B,)."""
+
+    degraded: Tensor
+    clean: Tensor
+    noise: Tensor
+    state: Tensor
+    t: Tensor
 
 
 class Restorer(nn.Module):
@@ -106,24 +119,71 @@ class Restorer(nn.Module):
             ``residual``: the `loss` (15), or mean squared with two networks (8), and then ``noise`` (9) too; and the
             residual (B, 1 or 3, H, W) in [−1, 1] with its gradient.
         """
+        return self.losses_of_all({modality: (degraded, clean, generators)})[modality]
+
+    def losses_of_all(
+        self, examples: Mapping[Modality, tuple[Tensor, Tensor, Sequence[torch.Generator]]]
+    ) -> dict[Modality, tuple[dict[str, Tensor], Tensor]]:
+        """`losses` of several modalities (degraded, clean, generators) of one size; a shared network runs once."""
+        drawn = {modality: self._draw(*example) for modality, example in examples.items()}
+        residuals = self._predict(self.predict_residual, drawn)
+        noises = None if self.noise_networks is None else self._predict(self.predict_noise, drawn)
+        found = {}
+        for modality, one in drawn.items():
+            residual, target = residuals[modality], one.degraded - one.clean
+            if noises is None:
+                losses = {"residual": residual_loss(residual, target, self.loss)}
+            else:
+                noise = residual_loss(noises[modality], one.noise, "l2")
+                losses = {"residual": residual_loss(residual, target, "l2"), "noise": noise}
+            found[modality] = losses, _from_diffusion(residual, examples[modality][0])
+        return found
+
+    def _draw(self, degraded: Tensor, clean: Tensor, generators: Sequence[torch.Generator]) -> _Drawn:
         degraded_rgb, clean_rgb = _to_diffusion(degraded), _to_diffusion(clean)
         drawn = torch.cat([torch.randint(len(self.training_times), (1,), generator=one) for one in generators])
         t = self.training_times[drawn].to(degraded.device)
         noise = draw_noise(degraded_rgb, generators)
         state = diffuse(self.schedule, clean_rgb, degraded_rgb, noise, t)
-        residual = self.predict_residual(modality, state, degraded_rgb, t).float()
-        target = degraded_rgb - clean_rgb
-        if self.noise_networks is None:
-            losses = {"residual": residual_loss(residual, target, self.loss)}
-        else:
-            predicted = self.predict_noise(modality, state, degraded_rgb, t).float()
-            losses = {"residual": residual_loss(residual, target, "l2"), "noise": residual_loss(predicted, noise, "l2")}
-        return losses, _from_diffusion(residual, degraded)
+        return _Drawn(degraded_rgb, clean_rgb, noise, state, t)
+
+    def _predict(
+        self, predict: Callable[[Modality, Tensor, Tensor, Tensor], Tensor], drawn: Mapping[Modality, _Drawn]
+    ) -> dict[Modality, Tensor]:
+        """What a network says of every modality, in one batch where it is one network, float32."""
+        if not self.is_shared:
+            return {key: predict(key, one.state, one.degraded, one.t).float() for key, one in drawn.items()}
+        state, degraded, t = (
+            torch.cat([getattr(one, name) for one in drawn.values()]) for name in ("state", "degraded", "t")
+        )
+        first, *_ = drawn
+        parts = predict(first, state, degraded, t).float().split([len(one.t) for one in drawn.values()])
+        return dict(zip(drawn, parts, strict=True))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether one network serves both modalities."""
+        return "shared" in self.residual_networks
 
     def estimate(self, modality: Modality, degraded: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """The residual after S reverse steps: (B, 1 or 3, H, W) in [0, 1] to the same shape in about [−1, 1]."""
         *_, last = self.trajectory(modality, degraded, generators)
         return _from_diffusion(_to_diffusion(degraded) - last.restored, degraded)
+
+    def estimate_all(
+        self, sources: Mapping[Modality, tuple[Tensor, Sequence[torch.Generator]]]
+    ) -> dict[Modality, Tensor]:
+        """`estimate` of several modalities (degraded, generators) of one size; small maps share one batch."""
+        if not self.is_shared or sum(image[:, 0].numel() for image, _ in sources.values()) > _TOGETHER:
+            return {modality: self.estimate(modality, *source) for modality, source in sources.items()}
+        images = torch.cat([as_rgb(image) for image, _ in sources.values()])
+        generators = [one for _, group in sources.values() for one in group]
+        first, *_ = sources
+        residuals = self.estimate(first, images, generators).split([len(image) for image, _ in sources.values()])
+        return {
+            modality: residual if image.shape[1] == 3 else residual.mean(dim=1, keepdim=True)
+            for (modality, (image, _)), residual in zip(sources.items(), residuals, strict=True)
+        }
 
     def trajectory(
         self, modality: Modality, degraded: Tensor, generators: Sequence[torch.Generator]

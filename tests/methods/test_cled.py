@@ -105,6 +105,23 @@ def test_every_parameter_of_stage_1_learns(batch: FusionBatch, objective: str, s
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in method.parameters())
 
 
+def test_both_modalities_in_one_batch_are_what_they_are_one_by_one() -> None:
+    batch = make_batch(["one", "two"], size=(16, 24))
+    restorer = CLEDStage1(**TINY).restorer
+    sources = {"a": (batch["source_a"], batch["clean_a"]), "b": (batch["source_b"], batch["clean_b"])}
+
+    def drawn(modality: str) -> list[torch.Generator]:
+        return generators_for(batch["name"], modality)
+
+    together = restorer.losses_of_all({key: (*pair, drawn(key)) for key, pair in sources.items()})
+    restored = restorer.estimate_all({key: (source, drawn(key)) for key, (source, _) in sources.items()})
+    for key, (source, clean) in sources.items():
+        losses, residual = restorer.losses(key, source, clean, drawn(key))
+        torch.testing.assert_close(together[key][0], losses, rtol=0, atol=1e-6)
+        torch.testing.assert_close(together[key][1], residual, rtol=0, atol=1e-5)
+        torch.testing.assert_close(restored[key], restorer.estimate(key, source, drawn(key)), rtol=0, atol=1e-5)
+
+
 def test_stage_2_leaves_stage_1_alone(batch: FusionBatch) -> None:
     method = CLEDStage2(size="tiny", restorer=TINY).train()
     method.training_step(batch, 0).backward()

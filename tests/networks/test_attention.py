@@ -16,7 +16,7 @@ from fusion_lightning.networks.attention import (
     SpatialAttention,
     WindowAttention,
 )
-from fusion_lightning.networks.layers import ChannelNorm, GroupNorm, OpponentColors, pad_to_multiple
+from fusion_lightning.networks.layers import ChannelNorm, GroupNorm, OpponentColors, PointwiseConv2d, pad_to_multiple
 from fusion_lightning.networks.residual_unet import FullAttention, LinearAttention, StandardizedConv2d
 
 
@@ -140,6 +140,20 @@ def test_standardised_filters() -> None:
     image = torch.randn(1, 3, 6, 6)
     expected = F.conv2d(image, (weight - mean) / (variance + 1e-5).sqrt(), convolution.bias, padding=1)
     torch.testing.assert_close(convolution(image), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_pointwise_convolution_is_pytorchs(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        layer, x = PointwiseConv2d(6, 4), torch.randn(2, 6, 40, 50, requires_grad=True)
+        expected = torch.einsum("oc,bchw->bohw", layer.weight[..., 0, 0], x) + layer.bias[:, None, None]
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-5)
+        gradients = [torch.autograd.grad(result.sum(), (x, layer.weight)) for result in (layer(x), expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_channel_norm() -> None:
