@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: what a kill or a full disk may cost is the newest, never the one before."""
+"""Atomic checkpoint writes: a crash or a full disk can lose the checkpoint being written, never the previous one."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from fusion_lightning.errors import UserError, plain_reason
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, onto the disk, and only then moves it there.
+    """CheckpointIO that writes beside the target, syncs to disk, and only then renames.
 
     Lightning's own writer collects the file in the system's temporary folder: from another file system, moving it is
     copying it, and a kill meanwhile leaves half a checkpoint in the place of a whole one.
@@ -58,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's, at home in the folder of its run, wherever that lay when a checkpoint was written.
+    """ModelCheckpoint whose paths follow the run's folder when that was moved or renamed.
 
     A run that goes on knows its best checkpoints from the files themselves: neither another spelling of the folder, nor
     a folder that was moved, nor a checkpoint from before the best one makes it forget them.

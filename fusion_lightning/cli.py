@@ -1,4 +1,4 @@
-"""The command line of the trainer's verbs: LightningCLI with a folder per run and guards."""
+"""CLI of the Trainer commands: LightningCLI with a folder per run and guards."""
 
 import logging
 import os
@@ -81,7 +81,7 @@ class FusionCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The trainer's verbs; a checkpoint is always read with ``weights_only``, so that is no option."""
+        """The Trainer commands; a checkpoint is always read with ``weights_only``, so that is no option."""
         return {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items() if name != "tune"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -309,7 +309,7 @@ def _stem_of_first_config(args: Sequence[str]) -> str | None:
 
 
 def _quieten() -> None:
-    """Keep advertisements and the GPU/TPU inventory out of the log."""
+    """Silence advertisements, the GPU/TPU inventory and warnings that concern no user."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: not any(word in record.getMessage() for word in ("litlogger", "GPU available", "TPU"))
     )

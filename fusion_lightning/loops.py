@@ -1,4 +1,4 @@
-"""The Trainer's loops over epochs and steps, which go on exactly where a checkpoint left them.
+"""Trainer loops over epochs and steps that resume exactly where a checkpoint left them.
 
 Lightning 2.6 guesses from its counters what a checkpoint was saved in the middle of. It is wrong where a validation
 ends an epoch (the run spins for ever, or ends too early), at an epoch's end (the data of an epoch are passed over), and

@@ -1,4 +1,4 @@
-"""What happens around the steps of a method: averages, pictures, tables, records, and what to do in trouble."""
+"""Trainer callbacks: weight averaging, previews, score table, predictions, configuration, signals, NaN and Inf."""
 
 from fusion_lightning.callbacks.averaging import MovingAverage
 from fusion_lightning.callbacks.faults import NonFiniteGuard

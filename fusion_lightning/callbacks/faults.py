@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers."""
+"""Stop on, or skip, steps with NaN or infinite losses or gradients."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,11 @@ _PATIENCE = 10
 
 
 class NonFiniteGuard(Callback):
-    """Notices a loss or a gradient that is NaN or infinite before the weights are changed by it.
+    """Guard against NaN and infinite losses and gradients: acts before they change the weights.
 
-    The step, the images and, if it can be told, what in them is no number are named. ``<folder>/step<N>/`` receives the
-    batch (``batch-<process>.pt``) and the state before the step (``state.ckpt``), both readable with ``weights_only``.
+    The error names the step, the images and, where it can be told, their pixels that are not finite.
+    ``<folder>/step<N>/`` receives the batch (``batch-<process>.pt``) and the state before the step (``state.ckpt``),
+    both readable with ``weights_only``.
 
     Args:
         action: ``stop``, or ``skip`` the step, which leaves weights and optimizer alone; ten in a row do stop.
@@ -43,7 +44,7 @@ class NonFiniteGuard(Callback):
         self._in_a_row = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Agree on the folder."""
+        """Share the folder among processes."""
         if self.folder is not None:
             self.folder = shared_folder(trainer, self.folder)
 
@@ -60,7 +61,7 @@ class NonFiniteGuard(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Look at the losses and the gradients of a step.
+        """Check the losses and the gradients of a step.
 
         Raises:
             UserError: If one is not finite and the action is to stop, or skipping does not help.
@@ -113,7 +114,7 @@ class NonFiniteGuard(Callback):
 
 
 def _not_finite(batch: FusionBatch) -> list[str]:
-    """Which image of which pair holds something that is no number."""
+    """The first image of a pair that holds NaN or Inf."""
     found = []
     for key in ("source_a", "source_b", "clean_a", "clean_b"):
         images: Tensor = batch[key]

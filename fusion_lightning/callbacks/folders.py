@@ -1,8 +1,8 @@
-"""Folders that all processes of a run agree on."""
+"""One run folder for all processes."""
 
 from lightning.pytorch import Trainer
 
 
 def shared_folder(trainer: Trainer, folder: str) -> str:
-    """The first process's name for a folder: others that were started on their own have named the run otherwise."""
+    """Rank 0's path, broadcast: ranks launched separately would each pick a run id."""
     return trainer.strategy.broadcast(folder)

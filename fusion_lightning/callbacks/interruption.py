@@ -1,4 +1,4 @@
-"""Stopping when asked to, without losing a step."""
+"""Signal handling: a run that is asked to stop saves and can be resumed exactly."""
 
 import signal
 import threading
@@ -26,9 +26,9 @@ _LEAST_PATIENCE = 20.0
 
 
 class StopOnSignal(Callback):
-    """Stops a run when it is asked to (SIGINT, SIGTERM, SIGUSR1, SIGUSR2).
+    """Signal handler: stops a run on SIGINT, SIGTERM, SIGUSR1 and SIGUSR2.
 
-    The request is heeded when the batch at hand is finished, on all processes at the same one. A second Ctrl-C does not
+    The run stops when the current batch is finished, on all processes at the same one. A second Ctrl-C does not
     wait for that; and the process ends by force when it takes four times as long as the slowest batch so far, but at
     least 20 seconds: it waits for something that does not come.
     """
@@ -41,7 +41,7 @@ class StopOnSignal(Callback):
         self._patience = Patience(_SIGNALS, lambda: max(_LEAST_PATIENCE, 4 * self._longest), self._farewell)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget what an earlier command was asked."""
+        """Clear the request of an earlier command."""
         self._asked = None
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,7 +67,7 @@ class StopOnSignal(Callback):
             self._stop(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen where validating is all there is to do."""
+        """Install the handler where the command only validates."""
         self._listen()
 
     def on_validation_batch_end(
@@ -118,7 +118,7 @@ class StopOnSignal(Callback):
         self._longest, self._began = max(self._longest, now - self._began), now
 
     def _is_asked(self, trainer: Trainer) -> bool:
-        """Whether any process was asked, so that all of them stop at the same step."""
+        """Whether any process was signalled, so that all of them stop at the same step."""
         return trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False)
 
     def _stop(self, trainer: Trainer) -> None:
@@ -138,7 +138,7 @@ class StopOnSignal(Callback):
 
 
 class SignalCheckpoint(StopOnSignal, Checkpoint):
-    """Saves a run when it is asked to stop, before validations, and at its end.
+    """Checkpoint on a signal, before every validation, and at the end of training.
 
     What is saved is ``<folder>/last.ckpt``, from which training goes on as if nothing had happened. A validation is
     left at once, and done again when the run goes on.
@@ -155,7 +155,7 @@ class SignalCheckpoint(StopOnSignal, Checkpoint):
         self._saved_step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Agree on the folder."""
+        """Share the folder among processes."""
         super().setup(trainer, pl_module, stage)
         self.folder = shared_folder(trainer, self.folder)
 

@@ -1,4 +1,4 @@
-"""Fused images on disk."""
+"""Writes predicted images to disk."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fusion_lightning.imaging.io import write_image
 
 
 class PredictionWriter(Callback):
-    """Writes what `predict` produces: ``<folder>/<part>/<name>.png`` for the fusion and the restored sources.
+    """Writer of the images of `predict`: ``<folder>/<part>/<name>.png`` for the fusion and the restored sources.
 
     Args:
         folder: Where the folders ``fused``, ``restored_a`` and ``restored_b`` go.
@@ -22,7 +22,7 @@ class PredictionWriter(Callback):
         self.folder = folder
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Agree on the folder."""
+        """Share the folder among processes."""
         self.folder = shared_folder(trainer, self.folder)
 
     def on_predict_batch_end(

@@ -1,4 +1,4 @@
-"""A look at what a method does, at every validation."""
+"""Preview contact sheets at every validation and test."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Previews(Callback):
     """Draws the first validation or test pairs as a contact sheet: sources, restored sources and the fusion.
 
     Sheets go to ``<folder>/val-previews-step<N>.png`` (``test-previews.png``) and to W&B as ``val/previews``;
-    methods that can explain themselves add a sheet of their own (`trajectory_sheet`), ``val/trajectory``.
+    methods that go step by step add ``val/trajectory`` (`FusionMethod.trajectory_sheet`).
 
     Args:
         count: How many pairs are drawn; 0 draws none.

@@ -1,4 +1,4 @@
-"""The configuration a run was started with, kept beside its checkpoints."""
+"""Records the configuration of a run beside its checkpoints."""
 
 import platform
 import subprocess

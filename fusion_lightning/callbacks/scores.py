@@ -1,4 +1,4 @@
-"""The score table: one row per test image."""
+"""Score table: one row per test image."""
 
 import csv
 import io

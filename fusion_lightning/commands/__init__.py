@@ -1,1 +1,1 @@
-"""What the command line can do besides training: one module per command."""
+"""Commands besides training: one module or folder per command, and what they share."""

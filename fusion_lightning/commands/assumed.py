@@ -1,4 +1,4 @@
-"""What the user knows about real images: how they came to be degraded."""
+"""Degradation declared on the command line, as a batch's `degradation`."""
 
 import math
 
@@ -11,7 +11,7 @@ from fusion_lightning.operators import without_operator
 
 
 def assumed_degradation(degradation_a: str | None, degradation_b: str | None, noise: float) -> SampleDegradation:
-    """Turn ``--degradation-a``, ``--degradation-b`` and ``--noise`` into what a batch holds.
+    """The `degradation` that ``--degradation-a``, ``--degradation-b`` and ``--noise`` declare.
 
     Args:
         degradation_a: Specification of what happened to source a, in order, with fixed strengths; None is nothing.

@@ -1,4 +1,4 @@
-"""Write a degraded copy of a data set, with a manifest of everything that was done to it."""
+"""The `degrade` command: a degraded copy of a data set, with a manifest of every effect."""
 
 import zlib
 from collections.abc import Iterator

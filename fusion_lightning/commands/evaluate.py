@@ -1,4 +1,4 @@
-"""Score folders of fused images, whatever made them."""
+"""The `evaluate` command: scores folders of fused images, whatever made them."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Fuse images on disk with a checkpoint."""
+"""The `fuse` command: fuses images on disk with a checkpoint."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Draw every degradation at every severity, and every scenario, on one pair of images."""
+"""The `gallery` command: every degradation at every severity, and every scenario, on one pair."""
 
 from collections.abc import Sequence
 from pathlib import Path

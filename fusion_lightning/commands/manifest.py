@@ -1,4 +1,4 @@
-"""A folder that a command fills file by file, that can be interrupted, and in which nothing is overwritten."""
+"""Output folder of a command: filled file by file, resumable, never overwritten."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ _RECIPE = "recipe.json"
 
 
 class Manifest:
-    """The record of what a command has written into a folder, and by which recipe.
+    """Record of the files a command has written into a folder, and of its recipe.
 
     ``recipe.json`` holds the recipe; ``manifest.jsonl`` a line of JSON per finished item. A new folder appears with its
     first file, so that a command which fails before leaves none.

@@ -1,4 +1,4 @@
-"""Finding the images that belong together in a user's folders."""
+"""Pairs the images of a user's folders by file stem."""
 
 from collections.abc import Mapping
 from pathlib import Path

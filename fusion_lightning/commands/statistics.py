@@ -1,4 +1,4 @@
-"""Which method is best, and whether that is more than chance: means, ranks and paired bootstrap intervals."""
+"""Comparison of methods: means, ranks and paired bootstrap intervals."""
 
 from collections.abc import Mapping, Sequence
 

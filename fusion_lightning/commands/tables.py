@@ -1,4 +1,4 @@
-"""Tables for a terminal, for Markdown and for LaTeX: plain cells, the best in bold, the second underlined."""
+"""Tables as terminal text, Markdown and LaTeX; best in bold, second underlined."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple

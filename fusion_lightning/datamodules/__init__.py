@@ -1,4 +1,4 @@
-"""Where the pairs come from: folders as downloaded, or scenes drawn from a seed."""
+"""Data: pairs from folders as downloaded, or scenes rendered from a seed."""
 
 from fusion_lightning.datamodules.data import FusionData
 from fusion_lightning.datamodules.sampler import ResumableLoader

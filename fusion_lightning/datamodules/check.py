@@ -1,4 +1,4 @@
-"""Read every pair once: to find the broken ones before a training does, or to keep them all in memory."""
+"""Reads every pair once, to find broken files before training, or to cache all in memory."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The one data module: any set of paired folders, or scenes drawn from a seed."""
+"""The data module: any set of paired folders, or scenes rendered from a seed."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ _NEEDS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "pre
 
 
 class FusionData(LightningDataModule):
-    """Pairs of images, degraded as configured, in batches of `FusionBatch`.
+    """Data module of image pairs, degraded as configured, in batches of `FusionBatch`.
 
     A sample depends on the seed, the epoch and its index (in validation, test and prediction on the seed and its index)
     and on nothing else: not on the batch size, the number of workers or of processes, nor on a resume.
@@ -57,8 +57,8 @@ class FusionData(LightningDataModule):
         quotas: Scenario -> how many of `batch_size` training samples get it.
         crop_size: Side of the training crops in pixels; None trains on whole images of one size.
         margin: How many pixels around a crop are degraded with it and cut off afterwards, as far as the image reaches,
-            so that methods that are told nothing do not learn a blur by what it does to the border of a crop. 0 for
-            methods that are told the operator, which leads from border to border.
+            so that blind methods cannot infer a blur from a crop's dark border. 0 for methods that are told the
+            operator, which reaches from border to border.
         flip: Mirror half of the training samples.
         batch_size: Pairs per batch and process.
         split_batch: `batch_size` counts all processes together, so that the effective batch stays as it is when their

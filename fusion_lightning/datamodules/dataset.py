@@ -1,4 +1,4 @@
-"""From pairs to samples: crop and flip both sources alike, let something go wrong with each, make tensors."""
+"""Dataset of samples: crops and flips both sources alike, degrades each, makes tensors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -20,7 +20,7 @@ _LAYOUT, _SOURCES = 0, 1
 
 
 class PairSource(Protocol):
-    """Pairs by number: read from files or drawn."""
+    """Sequence of pairs: read from files or rendered."""
 
     def __len__(self) -> int: ...
 
@@ -28,7 +28,7 @@ class PairSource(Protocol):
 
 
 class FusionDataset(Dataset[FusionSample]):
-    """Samples that depend on (seed, epoch, index) in training and on (seed, index) in evaluation, on nothing else.
+    """Dataset whose samples depend on (seed, epoch, index) in training, (seed, index) in evaluation, nothing else.
 
     A training sample is cropped and flipped, alike in all images of the pair; then a scenario is drawn, and each source
     is degraded on its own. An evaluation sample is the whole pair, and the scenarios take turns, so that each is
@@ -43,7 +43,7 @@ class FusionDataset(Dataset[FusionSample]):
         crop_size: Side of the square training crop in pixels of the larger image, whose surroundings are padded by
             reflection where it is smaller; None trains on whole images.
         margin: How many pixels around a training crop are degraded with it and cut off afterwards, as far as the image
-            reaches. A blur reaches for the border, and a network told nothing else learns to find it there.
+            reaches. Otherwise blind networks infer a blur from the crop's border.
         flip: Mirror half of the training samples left to right.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Folders of images that belong together: finding them, pairing them by name, reading them."""
+"""Finds, pairs and reads the images of a data set's folders."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The order of the training pairs, and a loader that can go on from the middle of an epoch."""
+"""Samplers of training and evaluation, and a loader that resumes in the middle of an epoch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fusion_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class SampleKey:
-    """One training sample to make: with the seed it says everything about the sample."""
+    """Key of a training sample: with the seed it determines the sample."""
 
     epoch: int
     index: int
@@ -23,7 +23,7 @@ class SampleKey:
 
 
 class TrainSampler(DistributedSampler[SampleKey]):
-    """Draws every pair once per epoch, in an order that depends on (seed, epoch) alone.
+    """Sampler of every pair once per epoch, in an order that depends on (seed, epoch) alone.
 
     Step k of an epoch takes the same pairs of that order for any split of the batch over processes. Pairs that do not
     fill a last batch wait for another epoch; fewer pairs than one batch are repeated to fill it. Being a
@@ -89,7 +89,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
 
 
 class EvaluationSampler(DistributedSampler[int]):
-    """Every pair once, dealt out to the processes in turn.
+    """Sampler of every pair exactly once, dealt out to the processes in turn.
 
     PyTorch's own repeats some pairs until all processes have as many, which counts them twice in every mean.
 

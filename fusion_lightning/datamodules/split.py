@@ -1,4 +1,4 @@
-"""Which pairs train, which validate and which test: by the folders, by blocks of ids, or by subject."""
+"""Splits into train, val and test: by the folders, by blocks of ids, or by subject."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _SLICE_DIGITS = 3
 
 
 def make_splits(found: Found, rule: SplitRule = "auto", held_out: tuple[float, float] = (0.1, 0.2)) -> Splits:
-    """Give every pair to train, val or test so that no scene or subject is in two of them.
+    """Split pairs into train, val and test, no scene or subject in two of them.
 
     Neighbouring ids are frames of one drive or slices of one head, so that pairs drawn at random would let a method be
     tested on what it was trained on. Pairs are therefore held out in runs of neighbours. The result depends on the

@@ -1,4 +1,4 @@
-"""What every fusion method shares: its scores, its optimizer, and how it is asked to fuse."""
+"""Base class of all fusion methods."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, cast
@@ -19,7 +19,7 @@ CLED_METRICS = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam at 1e-4: what a method trains with when nothing else is configured."""
+    """Adam at 1e-4, the default optimizer."""
     return torch.optim.Adam(parameters, lr=1e-4)
 
 
@@ -28,8 +28,8 @@ class FusionMethod(LightningModule):
 
     Validation and test score what `fuse` returns: the fusion with the fusion metrics, the restored sources by PSNR and
     SSIM against the clean ones. Keys are ``<stage>/<metric>``, restored sources ``<stage>/PSNR_a`` and so on, the
-    delivered ones ``<stage>/PSNR_a_in`` to compare with, and ``<stage>/PSNR_restored`` is the mean over both. They
-    count the sources that something was done to.
+    delivered ones ``<stage>/PSNR_a_in`` to compare with, and ``<stage>/PSNR_restored`` is the mean over both.
+    Averaged over sources that differ from their clean version.
 
     A subclass takes its own arguments and ``**options``, which it passes on to this constructor. All of them are saved
     as hyper-parameters, which a checkpoint is rebuilt from, but for `HPARAMS_NOT_SAVED`.
@@ -97,7 +97,7 @@ class FusionMethod(LightningModule):
         raise NotImplementedError(f"{type(self).__name__} does not say how it fuses")
 
     def trajectory_sheet(self, batch: FusionBatch) -> tuple[list[list[Tensor]], list[str]] | None:
-        """How the method came to the first pair's fusion, for methods that go step by step.
+        """Pictures of every step of the first pair's fusion, for methods that go step by step.
 
         Returns:
             Rows of pictures (1 or 3, H, W) in [0, 1], one row per step, and the columns' labels; None if there is
@@ -106,7 +106,7 @@ class FusionMethod(LightningModule):
         return None
 
     def check_no_controls(self, controls: Controls | None) -> None:
-        """Refuse knobs that the method does not have.
+        """Refuse controls: for methods that have none.
 
         Raises:
             UserError: If any control differs from its neutral value.
@@ -201,7 +201,7 @@ class FusionMethod(LightningModule):
         return rows
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down which class the checkpoint belongs to."""
+        """Record the class in the checkpoint."""
         checkpoint["method"] = method_path(type(self))
 
 

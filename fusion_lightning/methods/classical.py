@@ -1,4 +1,4 @@
-"""Textbook fusion and restoration: nothing to train, and what every method has to beat."""
+"""Classical fusion rules and restoration filters: nothing to train."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _SIGNAL = 0.1
 
 
 class _Rule(LumaFusion):
-    """A rule for the luma of two images."""
+    """Base of the classical rules: a function of two luma images."""
 
     rule: Callable[[Tensor, Tensor], Tensor]
 
@@ -114,7 +114,7 @@ class WaveletMaximum(_Rule):
 
 
 class ClassicalRestorer(FusionMethod):
-    """Textbook filters, each chosen from what is recorded to have happened: a restorer that is told the degradation.
+    """Restorer of textbook filters, chosen by the recorded degradation.
 
     A source of lower resolution is enlarged (bicubic), no more. A blur is undone by its Wiener filter, whose ρ is the
     ratio of the variances of noise and detail; noise alone is smoothed as strongly as it is. Other effects (haze, rain,

@@ -18,7 +18,7 @@ from fusion_lightning.networks.residual_unet import UNetSize
 
 
 class _CLED(FusionMethod):
-    """What the two stages share: sources of one size, residuals, and the trajectory."""
+    """Base of the two stages: residuals and trajectory of sources of one size."""
 
     restorer: Restorer
 

@@ -1,4 +1,4 @@
-"""What the denoising diffusions share: what their networks predict, how that is trained, and the walk."""
+"""Gaussian diffusion shared by methods: prediction type, training loss, sampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

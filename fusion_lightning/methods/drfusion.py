@@ -26,7 +26,7 @@ Targets = Literal["clean", "reconstructed"]
 
 @dataclass(frozen=True)
 class JointStep:
-    """What one step knew; tensors (B, 3, H, W) hold [x_a, x_b, f], luma in about [0, 1], not clamped."""
+    """Estimates of one step; tensors (B, 3, H, W) hold [x_a, x_b, f], luma in about [0, 1], not clamped."""
 
     t: int
     """T … 1."""

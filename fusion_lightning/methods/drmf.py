@@ -23,7 +23,7 @@ from fusion_lightning.networks.denoising_unet import DenoisingSize, DenoisingUNe
 
 @dataclass(frozen=True)
 class Mixture:
-    """What one step of the walk was made of."""
+    """State, estimates and weights of one sampling step."""
 
     level: NoiseLevel
     """Where the walk was."""

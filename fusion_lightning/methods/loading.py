@@ -1,4 +1,4 @@
-"""Methods from what is written down: a checkpoint, a class, or a class with its arguments.
+"""Builds a method from a checkpoint, a class name, or class_path and init_args.
 
 What a file says is looked up among the methods that were imported before; it never leads to an import.
 """

@@ -1,4 +1,4 @@
-"""Methods that fuse brightness alone and leave colour as it is."""
+"""Base class of methods that fuse luma and keep chroma."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from fusion_lightning.methods.base import FusionMethod
 
 
 class LumaFusion(FusionMethod):
-    """A method that fuses the luma of its sources; the chroma of the source that has colour is kept.
+    """Base of methods that fuse luma; the chroma of the source that has colour is kept.
 
     A subclass implements `fuse_luma`.
     """
@@ -31,7 +31,7 @@ class LumaFusion(FusionMethod):
     def luma_pairs(self, batch: FusionBatch) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The luma of the delivered and of the clean sources, (B, 1, H, W) in [0, 1]: what training is about.
 
-        A method learns to restore as far as its training data are degraded and their clean versions known.
+        So a method learns to restore where training data are degraded and their clean versions are known.
         """
         (delivered_a, delivered_b), (clean_a, clean_b) = sources(batch), clean(batch)
         return (rgb_to_luma(delivered_a), rgb_to_luma(delivered_b)), (rgb_to_luma(clean_a), rgb_to_luma(clean_b))

@@ -20,7 +20,7 @@ _CHROMA_EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class ObservedPair:
-    """What both sensors saw, and how."""
+    """Observations of both sensors, with their operators and noise."""
 
     a: Observation
     """Luma of the first source, (B, 1, h, w), and its operators."""

@@ -1,4 +1,4 @@
-"""Reading weight files that other projects have published."""
+"""Loads weight files that other projects have published."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path

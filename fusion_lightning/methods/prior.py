@@ -1,4 +1,4 @@
-"""Priors of images: networks that know what clean images look like, whatever they are used for."""
+"""Image priors: unconditional diffusion networks, trained here or published."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from fusion_lightning.operators import from_batch
 
 
 class Prior(nn.Module):
-    """Something that tells the clean image from a noisy one, on [−1, 1]."""
+    """Image prior: predicts the clean image and the noise of a diffusion state, on [−1, 1]."""
 
     channels: int
     """Of the images it knows: 1 for luma, 3 for RGB."""

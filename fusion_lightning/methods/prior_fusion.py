@@ -1,4 +1,4 @@
-"""Fusing by a prior: sampling an image whose every clean estimate is drawn to both sources."""
+"""Base class of methods that sample a fusion from an image prior, guided by the sources."""
 
 from typing import Any
 

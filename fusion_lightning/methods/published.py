@@ -1,4 +1,4 @@
-"""Networks for grey images that others have published weights of."""
+"""Base class of methods with published weights."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

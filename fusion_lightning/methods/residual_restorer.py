@@ -33,7 +33,7 @@ class _Drawn(NamedTuple):
 
 
 class Restorer(nn.Module):
-    """Estimates what a degradation added to an image.
+    """Residual diffusion with its networks: estimates what a degradation added to an image.
 
     Outside, images span [0, 1] and a residual I_res = I_in − I_0 spans [−1, 1]; inside, the diffusion works on
     [−1, 1] as the paper does. Grey images are repeated to three channels and averaged back.

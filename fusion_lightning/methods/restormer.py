@@ -1,4 +1,4 @@
-"""Restormer: a transformer that restores both sources and fuses nothing."""
+"""Restormer: a transformer that restores both sources; it does not fuse."""
 
 from typing import Any
 

@@ -43,7 +43,7 @@ class U2Fusion(PublishedFusion):
         self.use_weights(weights, {})
 
     def setup(self, stage: str) -> None:
-        """Read VGG16 before training; whoever only fuses does not need it.
+        """Load VGG16 before training; fusing does not need it.
 
         Raises:
             UserError: If `vgg_weights` cannot be read or is no VGG16.

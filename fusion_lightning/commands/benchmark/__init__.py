@@ -1,4 +1,4 @@
-"""Compare methods on data sets under scenarios: everything a paper's table needs, from one command."""
+"""Benchmark: methods on data sets under scenarios, as tables and pictures."""
 
 import hashlib
 import importlib

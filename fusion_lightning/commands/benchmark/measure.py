@@ -1,4 +1,4 @@
-"""What a method scores and what it costs, image by image."""
+"""Measures scores and costs of a method, image by image."""
 
 import ctypes
 import time
@@ -24,14 +24,14 @@ OnImage = Callable[[int, FusionBatch, FusionOutput], None]
 
 
 class Fuser(Protocol):
-    """A method, or anything else that has a fusion for a batch."""
+    """Anything that fuses a batch: a method, or published images."""
 
     def fuse(self, batch: FusionBatch) -> FusionOutput:
         """The fusion of a batch."""
 
 
 class PublishedImages:
-    """Fused images that somebody else has published, found by the names of the pairs.
+    """Fused images published by others, found by the names of the pairs.
 
     Args:
         folder: Where they are.

@@ -1,4 +1,4 @@
-"""What a benchmark's trials come to: tables, a score per image, contact sheets, and quality against time."""
+"""Reports of a benchmark: tables, scores per image, contact sheets, quality against time."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The results of a benchmark on disk: a file for every trial, one method on one data set under one scenario."""
+"""Trial store of a benchmark: one file per method, data set and scenario."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from fusion_lightning.files import write_atomic
 
 
 class Cost(TypedDict):
-    """What a method needs; nothing of it is known of published images."""
+    """Cost of a method; unknown for published images."""
 
     parameters: int
     flops: int
@@ -25,7 +25,7 @@ class Cost(TypedDict):
 
 
 class ImageResult(TypedDict):
-    """One image."""
+    """Scores and time of one image."""
 
     name: str
     seconds: float
@@ -62,7 +62,7 @@ class Trial:
 
 
 class TrialStore:
-    """A folder of trials.
+    """Folder of trials.
 
     Args:
         folder: New, empty, or that of an earlier benchmark.
@@ -93,7 +93,7 @@ class TrialStore:
         return found
 
     def save(self, trial: Trial) -> None:
-        """Keep a trial, whole or not at all."""
+        """Save a trial atomically."""
         write_atomic(self._file(trial), json.dumps(asdict(trial), indent=1, ensure_ascii=False))
 
     def _file(self, trial: Trial) -> Path:

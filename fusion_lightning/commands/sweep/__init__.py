@@ -1,4 +1,4 @@
-"""Search for better settings on this machine, with the file of a W&B sweep and without an account."""
+"""Hyper-parameter search on this machine, from a W&B sweep file and without an account."""
 
 import csv
 import fcntl
@@ -128,7 +128,7 @@ def _ask(study: "Study", space: SweepFile, seed: int) -> "tuple[Trial, dict[str,
 
 
 def _take_up_interrupted(study: "Study", log_dir: str) -> None:
-    """Put trials whose process is gone back in line: they go on in their own runs."""
+    """Re-enqueue trials whose process died; each resumes its own run folder."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -160,7 +160,7 @@ def _lock(folder: Path) -> int | None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep searches that start together from putting the same trials in line."""
+    """Lock: searches started together must not re-enqueue the same trials."""
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

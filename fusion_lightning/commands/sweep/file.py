@@ -1,4 +1,4 @@
-"""The file of a W&B sweep: what is searched, how, and with which command."""
+"""W&B sweep files: search space, method and command."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a search found: a table of its trials, and a picture of parallel coordinates."""
+"""Results of a search: table of trials, parallel-coordinates plot."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def print_best(study: "Study", space: SweepFile) -> None:
 
 
 def plot_trials(study: "Study", space: SweepFile, path: Path) -> None:
-    """Draw a line per finished trial through its options, each on an axis of its own, to the metric on the right.
+    """Plot finished trials as parallel coordinates: options from the left, the metric on the right.
 
     The better a trial, the darker its line; those stopped early are dotted.
     """

@@ -1,4 +1,4 @@
-"""Pairs that need no file: scenes drawn from a seed."""
+"""Synthetic pairs: scenes rendered from a seed, no files needed."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from fusion_lightning.datamodules.synthetic.scenes import render_scene
 
 
 class SyntheticPairs:
-    """Aligned pairs drawn on demand, the same for the same arguments.
+    """Aligned pairs rendered on demand, the same for the same arguments.
 
     Args:
         kind: ``street`` for infrared and visible scenes, ``medical`` for functional and anatomical slices.
@@ -33,7 +33,7 @@ class SyntheticPairs:
         return self.length
 
     def __getitem__(self, index: int) -> Pair:
-        """Draw one pair."""
+        """Render one pair."""
         if not 0 <= index < self.length:
             raise IndexError(index)
         path = np.random.SeedSequence(self.seed, spawn_key=(SPLITS.index(self.split), index))

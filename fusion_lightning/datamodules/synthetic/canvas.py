@@ -1,4 +1,4 @@
-"""Two pictures drawn at once, what a camera sees and what a thermal camera feels, in perspective."""
+"""Pinhole-camera canvas: a visible and a thermal picture painted at once."""
 
 import math
 from collections.abc import Iterator, Sequence

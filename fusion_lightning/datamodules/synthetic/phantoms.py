@@ -1,4 +1,4 @@
-"""Head slices drawn from a seed: what a functional and an anatomical scanner would see of them."""
+"""Head phantoms rendered from a seed: a functional and an anatomical slice."""
 
 import math
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Slice:
 
 
 def render_slice(seed: int, size: int = 256) -> Slice:
-    """Draw an axial slice through a head: scalp, skull, folded cortex, white matter, ventricles, deep nuclei.
+    """Render an axial slice through a head: scalp, skull, folded cortex, white matter, ventricles, deep nuclei.
 
     The anatomical picture is sharp, grey and blind to function. The functional one is blurred and blind to anatomy: it
     shows what tissue takes up, much in grey matter, less where it is idle, most in an active lesion, which the

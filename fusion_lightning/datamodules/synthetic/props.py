@@ -1,4 +1,4 @@
-"""What stands in a street: buildings, trees, lamps, cars and people, each drawn for both cameras."""
+"""Objects of a street: buildings, trees, lamps, cars and people, painted for both cameras."""
 
 import math
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Street scenes drawn from a seed: what a camera and a thermal camera would see of them."""
+"""Street scenes rendered from a seed: a visible and a thermal picture."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Scene:
 
 
 def render_scene(seed: int, size: int = 256) -> Scene:
-    """Draw a street: sky, buildings, trees, a road, cars and people, at some time of day.
+    """Render a street: sky, buildings, trees, a road, cars and people, at some time of day.
 
     The visible picture is reflectance times light: it holds colour, texture, writing, shadows and lamps. The infrared
     one is a temperature field: people, engines, tyres and badly insulated windows shine in it whatever the light,
