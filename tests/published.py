@@ -4,6 +4,7 @@
 `data`, `weights` and `published`.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from fusion_lightning.methods import build_method
 from fusion_lightning.methods.luma import LumaFusion
+from fusion_lightning.metrics import METRICS, to_grey_levels
 
 
 @dataclass(frozen=True)
@@ -117,3 +119,48 @@ PUBLISHED = {
 
 def psnr(levels: np.ndarray, expected: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(np.square(levels - expected.astype(float)).mean(), 1e-9)))
+
+
+def compare(one: Published, shared: Path) -> tuple[list[float], dict[str, list[list[float]]]]:
+    """How close our images come to the published ones, and metric -> the scores of every image.
+
+    Returns:
+        PSNR of every image; three scores of each: ours as it is, ours made as was published, and the published one.
+    """
+    method = one.build(shared)
+    method.setup("test")
+    decibels: list[float] = []
+    scores: dict[str, list[list[float]]] = {name: [] for name in METRICS}
+    for image in one.names:
+        a, b = one.sources(shared, image)
+        with torch.no_grad():
+            fused = method.fuse_luma(a, b)[0, 0].numpy()
+        published = one.published(shared, image).astype(np.float64)
+        grey = published if published.ndim == 2 else np.round(published @ LUMA)
+        versions = (np.round(255 * fused.clip(0, 1)), one.levels(fused), grey)
+        decibels.append(psnr(versions[1], grey))
+        stack = torch.from_numpy(np.stack(versions)[:, None] / 255).float()
+        levels = to_grey_levels(stack, *((source.expand_as(stack) * 255).round() / 255 for source in (a, b)))
+        for name, metric in METRICS.items():
+            scores[name].append(metric().score_grey(levels).tolist())
+    return decibels, scores
+
+
+def main(shared: Path, methods: list[str]) -> None:
+    """Print a table per method."""
+    for one in PUBLISHED.values():
+        if methods and one.method not in methods:
+            continue
+        decibels, table = compare(one, shared)
+        print(f"\n{one.method}: {', '.join(f'{value:.1f}' for value in decibels)} dB\n")
+        print("| metric | ours | ours, made as published | published | furthest apart | moved by making |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: |")
+        for name, scores in table.items():
+            ours, alike, published = np.mean(scores, axis=0)
+            apart = max(abs(score[1] - score[2]) for score in scores)
+            moved = alike - ours
+            print(f"| {name} | {ours:.4f} | {alike:.4f} | {published:.4f} | {apart:.4f} | {moved:+.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
