@@ -157,6 +157,8 @@ def main(shared: Path, methods: list[str]) -> None:
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
         for name, scores in table.items():
             ours, alike, published = np.mean(scores, axis=0)
+            if np.isnan(ours):  # grey pictures have no colour to score
+                continue
             apart = max(abs(score[1] - score[2]) for score in scores)
             moved = alike - ours
             print(f"| {name} | {ours:.4f} | {alike:.4f} | {published:.4f} | {apart:.4f} | {moved:+.4f} |", flush=True)
