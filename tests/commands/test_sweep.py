@@ -155,6 +155,9 @@ def test_trials_that_fail_stop_the_search(
         ({"early_terminate": {"type": "hyperband"}}, "needs `min_iter`"),
         ({"command": ["${envvar:NOT_SET}", "${args}"]}, "environment variable NOT_SET"),
         ({"commands": []}, "a sweep has no key 'commands'"),
+        ({"command": ["python", "${program}", "${args}"]}, "there is no `program`"),
+        ({"command": ["python", "${args_json}", "${args}"]}, "`command` has ${args_json}: known are"),
+        ({"run_cap": 0}, "`run_cap` must be a number of trials"),
     ],
 )
 def test_a_sweep_that_cannot_be_run_is_said(
@@ -166,6 +169,31 @@ def test_a_sweep_that_cannot_be_run_is_said(
     assert words in said
     assert "\n" not in said
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_sweep_as_people_write_it_for_wandb_runs_where_no_environment_is_activated(
+    toy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "python").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    command = ["${env}", "${interpreter}", "${program}", "${args}"]
+    space = SPACE["parameters"] | {"x": {"distribution": "log_uniform_values", "min": "1e-6", "max": "1e-1"}}
+    servers = {"entity": "me", "project": "p", "name": "n", "description": "d", "run_cap": 2}
+    path = toy(method="random", command=command, program=str(tmp_path / "toy.py"), parameters=space, **servers)
+    assert main(["sweep", f"--config={path}", f"--log_dir={tmp_path / 'logs'}"]) == 0
+    rows = _table(tmp_path / "logs")
+    assert [row["state"] for row in rows] == ["complete"] * 2
+    assert all(1e-6 <= float(row["x"]) <= 1e-1 for row in rows)
+
+
+def test_a_system_without_file_locks_is_said(
+    toy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fusion_lightning.commands.sweep.fcntl", None)
+    assert _search(toy(), 1, tmp_path / "logs") == 1
+    assert "needs file locks" in capsys.readouterr().err
 
 
 def _samples(path: Path, count: int) -> list[dict[str, Any]]:
@@ -192,8 +220,9 @@ def test_an_agent_types_the_same_command_and_it_is_understood(
     monkeypatch.setenv("STAGE1", "stage1.ckpt")
     for values in _samples(path, 2):
         line = _agent_line(path, values)
-        assert read_sweep(path).command_line(values) == line
         assert line[:4] == ["/usr/bin/env", "python", "-m", "fusion_lightning"]
+        line[1] = sys.executable  # ours: an environment need not be activated
+        assert read_sweep(path).command_line(values) == line
         capsys.readouterr()
         assert main([*line[4:], "--print_config"]) == 0
         parsed = yaml.safe_load(capsys.readouterr().out)

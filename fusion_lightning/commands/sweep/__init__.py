@@ -1,7 +1,6 @@
 """Hyper-parameter search on this machine, from a W&B sweep file and without an account."""
 
 import csv
-import fcntl
 import itertools
 import math
 import os
@@ -20,11 +19,17 @@ from fusion_lightning.commands.sweep.file import SweepFile, read_sweep
 from fusion_lightning.commands.sweep.results import plot_trials, print_best, write_trials
 from fusion_lightning.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.samplers import BaseSampler
     from optuna.trial import Trial
 
+_TRIALS = 20
 _POLL = 0.5
 """Seconds between two looks at what a trial has logged."""
 _GRACE = 120
@@ -35,7 +40,7 @@ _FAILURES = 3
 """As many trials that fail in a row are the sweep's fault."""
 
 
-def sweep(config: str, trials: int = 20, seed: int = 0, log_dir: str = "logs") -> None:
+def sweep(config: str, trials: int | None = None, seed: int = 0, log_dir: str = "logs") -> None:
     """Run the trials of a W&B sweep one after the other, without W&B: Optuna chooses them.
 
     Everything is kept in ``LOG_DIR/sweeps/NAME``: the search itself, ``trials.csv``, and ``trials.png``, a picture of
@@ -44,14 +49,18 @@ def sweep(config: str, trials: int = 20, seed: int = 0, log_dir: str = "logs") -
 
     Args:
         config: A file of `configs/sweeps`, or your own.
-        trials: How many trials the search has when it is finished, earlier ones counted in.
+        trials: How many trials the search has when it is finished, earlier ones counted in; without it as many as the
+            file's ``run_cap`` says, or 20.
         seed: Of the search.
         log_dir: Where the search and its runs go.
 
     Raises:
-        UserError: If the file cannot be used, Optuna is not installed, or three trials in a row fail.
+        UserError: If the file cannot be used, Optuna is not installed, the system has no file locks (Windows), or three
+            trials in a row fail.
     """
-    if trials < 1:
+    if fcntl is None:
+        raise UserError("`sweep` needs file locks, which this system lacks: use `wandb agent`, Linux, macOS or WSL")
+    if trials is not None and trials < 1:
         raise UserError(f"--trials must be at least 1, but got {trials}")
     try:
         import optuna
@@ -60,7 +69,11 @@ def sweep(config: str, trials: int = 20, seed: int = 0, log_dir: str = "logs") -
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = Path(config)
     space = read_sweep(path)
-    space.command_line({})  # says now what is missing in the environment
+    trials = trials or space.run_cap or _TRIALS
+    try:
+        space.command_line({})  # says now what is missing in the environment
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     folder = Path(log_dir) / "sweeps" / path.stem
     _keep_file(path, folder)
     with _one_at_a_time(folder):

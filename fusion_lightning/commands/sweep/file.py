@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 _METHODS = ("bayes", "random", "grid")
 _RANGES = ("uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values", "int_uniform")
+_KEYS = {"command", "method", "metric", "parameters", "early_terminate", "program", "run_cap"}
+_SERVERS_KEYS = {"name", "description", "project", "entity", "controller", "imageuri", "image_uri", "job", "scheduler"}
+"""What only W&B's server makes use of."""
+_MACRO = re.compile(r"\$\{([^}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class SweepFile:
         parameters: Option without dashes -> where its values are drawn from.
         constants: Option without dashes -> its one value.
         command: The command line; ``${args}`` stands for the options.
+        program: What ``${program}`` stands for.
+        run_cap: How many trials the search has; None leaves it to the command line.
         min_iter: How many values a trial logs before it may be stopped; None lets all trials run to their end.
         eta: Of as many trials one goes on.
     """
@@ -40,26 +47,42 @@ class SweepFile:
     parameters: "dict[str, BaseDistribution]"
     constants: dict[str, Any]
     command: list[str]
+    program: str | None
+    run_cap: int | None
     min_iter: int | None
     eta: int
 
     def command_line(self, values: dict[str, Any]) -> list[str]:
-        """The command line of a trial, as a W&B agent puts it together.
+        """The command line of a trial, as a W&B agent puts it together, but with the Python that runs the search.
 
         Raises:
-            UserError: If the command needs an environment variable that is not set.
+            UserError: If the command needs an environment variable that is not set, or something that is not known.
         """
         line: list[str] = []
         for word in self.command:
             if word == "${args}":
                 line += [f"--{name}={value}" for name, value in (self.constants | values).items()]
             elif word == "${env}":
-                line.append("/usr/bin/env")
-            elif word == "${interpreter}":
-                line.append("python")
+                line += ["/usr/bin/env"] if os.name == "posix" else []
             else:
-                line.append(re.sub(r"\$\{envvar:(\w+)\}", lambda match: _variable(match.group(1)), word))
+                line.append(_MACRO.sub(lambda match: self._meaning(match.group(1)), word))
         return line
+
+    def _meaning(self, macro: str) -> str:
+        """What ``${macro}`` stands for within a word of the command."""
+        if macro.startswith("envvar:"):
+            return _variable(macro.removeprefix("envvar:"))
+        if macro == "interpreter":
+            # an environment need not be activated: the first `python` on the path may be another one
+            return sys.executable
+        if macro == "program" and self.program is not None:
+            return self.program
+        if macro == "program":
+            raise UserError("`command` has ${program}, but there is no `program`")
+        raise UserError(
+            f"`command` has ${{{macro}}}: known are ${{interpreter}}, ${{program}}, ${{envvar:NAME}} and, as words of "
+            "their own, ${env} and ${args}"
+        )
 
     def choices(self, name: str) -> list[Any]:
         """The values of an option of a grid."""
@@ -93,7 +116,7 @@ def read_sweep(path: str | Path) -> SweepFile:
         UserError: If it cannot be read or asks for something that is not known here.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a sweep: {' '.join(str(error).split())}") from error
     try:
@@ -103,18 +126,7 @@ def read_sweep(path: str | Path) -> SweepFile:
 
 
 def _parse(content: Any) -> SweepFile:
-    known = {
-        "program",
-        "command",
-        "method",
-        "metric",
-        "parameters",
-        "early_terminate",
-        "name",
-        "description",
-        "project",
-    }
-    _check_keys("a sweep", content, known, needed={"command", "method", "metric", "parameters"})
+    _check_keys("a sweep", content, _KEYS | _SERVERS_KEYS, needed={"command", "method", "metric", "parameters"})
     check_choice("method", content["method"], _METHODS)
     metric = content["metric"]
     _check_keys("`metric`", metric, {"name", "goal"}, needed={"name", "goal"})
@@ -139,6 +151,9 @@ def _parse(content: Any) -> SweepFile:
         raise UserError("`parameters` has nothing to search: give at least one option `values`, or `min` and `max`")
     if content["method"] == "grid" and (ranges := [name for name, one in parameters.items() if not _is_list(one)]):
         raise UserError(f"`method: grid` needs `values` for every option, but {ranges[0]} has a range")
+    program, run_cap = content.get("program"), content.get("run_cap")
+    if run_cap is not None and not (type(run_cap) is int and run_cap >= 1):
+        raise UserError(f"`run_cap` must be a number of trials from 1 upwards, but got {run_cap!r}")
     min_iter, eta = _hyperband(content.get("early_terminate"))
     return SweepFile(
         content["method"],
@@ -147,6 +162,8 @@ def _parse(content: Any) -> SweepFile:
         parameters,
         constants,
         [str(word) for word in command],
+        None if program is None else str(program),
+        run_cap,
         min_iter,
         eta,
     )
@@ -160,6 +177,7 @@ def _distribution(name: str, rule: Any) -> "BaseDistribution":
         if not isinstance(rule["values"], list) or not rule["values"]:
             raise UserError(f"`parameters.{name}.values` must be a list of values, but got {rule['values']!r}")
         return CategoricalDistribution(rule["values"])
+    rule = {key: _number(value) for key, value in rule.items()}
     low, high = rule.get("min"), rule.get("max")
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)) or not low < high:
         raise UserError(f"`parameters.{name}` needs `values`, or numbers `min` < `max`, but got {rule}")
@@ -172,6 +190,13 @@ def _distribution(name: str, rule: Any) -> "BaseDistribution":
         raise UserError(f"`parameters.{name}.min` must be above 0 for {kind}, but got {low}")
     # on a logarithmic scale Optuna has no steps: what is drawn there is as fine as it comes
     return FloatDistribution(float(low), float(high), log=log, step=rule.get("q") if kind == "q_uniform" else None)
+
+
+def _number(value: Any) -> Any:
+    """The number in a text such as 1e-4, which YAML takes for one only as 1.0e-4; anything else as it is."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+\.?\d*[eE][-+]?\d+", value):
+        return float(value)
+    return value
 
 
 def _hyperband(rule: Any) -> tuple[int | None, int]:
