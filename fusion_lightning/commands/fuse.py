@@ -11,6 +11,7 @@ from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, to_
 from fusion_lightning.commands.assumed import assumed_degradation
 from fusion_lightning.commands.devices import find_device
 from fusion_lightning.commands.pairing import pair_by_stem
+from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import ColorRule
 from fusion_lightning.imaging.contact_sheet import contact_sheet
@@ -40,6 +41,7 @@ def fuse(
     overwrite: bool = False,
     device: str = "auto",
     bf16: bool = False,
+    tile: int | None = None,
 ) -> None:
     """Fuse two images, or two folders of images paired by file stem, at their own size.
 
@@ -65,6 +67,8 @@ def fuse(
         overwrite: Replace results that already exist.
         device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
         bf16: Run the networks in bfloat16, faster where the processor has it.
+        tile: Fuse in tiles of so many pixels a side, a multiple of 64, with overlaps that are blended: bounded memory.
+            0 fuses the whole image at once; by default so does what fits into half of the free memory.
 
     Raises:
         UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
@@ -83,10 +87,18 @@ def fuse(
         raise UserError(f"{type(method).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     if trajectory and type(method).trajectory_sheet is FusionMethod.trajectory_sheet:
         raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
+    if trajectory and tile:
+        raise UserError("--trajectory draws the whole image at once: leave --tile out")
     method.color_rule = color or method.color_rule
     for name, files in track(pairs.items(), description="fusing"):
         batch = _read_pair(name, files, degradation)
-        result = fuse_batch(method, batch, controls, bf16)
+        side = None if trajectory else find_tile(tile, method, batch)
+        if side is not None and method.sees_whole_image:
+            print(
+                f"{name}: fused in tiles of {side} pixels. {type(method).__name__} looks at the whole image, so the "
+                "result differs from that of --tile 0"
+            )
+        result = fuse_batch(method, batch, controls, bf16, side)
         if "fused" in result:
             write_image(folder / f"{name}.png", result["fused"])
         for part in _RESTORED:
@@ -100,12 +112,19 @@ def fuse(
 
 @torch.inference_mode()
 def fuse_batch(
-    method: FusionMethod, batch: FusionBatch, controls: Controls | None = None, bf16: bool = False
+    method: FusionMethod,
+    batch: FusionBatch,
+    controls: Controls | None = None,
+    bf16: bool = False,
+    tile: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Fuse one pair (a batch of one) and return 8-bit images, grey when neither source is in colour."""
+    """Fuse one pair (a batch of one), whole or in tiles, and return 8-bit images, grey without a source in colour."""
     colored = batch["source_a"].shape[1] == 3 or batch["source_b"].shape[1] == 3
     with torch.autocast(method.device.type, dtype=torch.bfloat16, enabled=bf16):
-        output = method(to_device(batch, method.device), controls)
+        if tile is None:
+            output = method(to_device(batch, method.device), controls)
+        else:
+            output = fuse_in_tiles(method, batch, controls, tile)
     images = {part: to_image(value[0]) for part, value in output.items()}
     if "fused" in images and not colored and images["fused"].ndim == 3:
         images["fused"] = np.round(images["fused"].mean(axis=2)).astype(np.uint8)

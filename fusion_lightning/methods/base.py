@@ -51,6 +51,10 @@ class FusionMethod(LightningModule):
     uses_degradation: ClassVar[bool] = False
     """Whether `fuse` makes use of the batch's `degradation`."""
 
+    sees_whole_image: ClassVar[bool] = True
+    """Whether a pixel of the result depends on pixels far away: by attention, normalisation or a spectrum. Fused in
+    tiles, such a method gives something else than for the whole image."""
+
     HPARAMS_NOT_SAVED = ("optimizer", "scheduler")
     """Constructor arguments that do not go into checkpoints: callables, not needed to rebuild the method."""
 

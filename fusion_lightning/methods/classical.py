@@ -86,12 +86,14 @@ def wavelet_maximum(a: Tensor, b: Tensor) -> Tensor:
 class Average(_Rule):
     """The mean of the two sources."""
 
+    sees_whole_image = False
     rule = staticmethod(lambda a, b: (a + b) / 2)
 
 
 class Maximum(_Rule):
     """The brighter of the two sources at every pixel."""
 
+    sees_whole_image = False
     rule = staticmethod(torch.maximum)
 
 

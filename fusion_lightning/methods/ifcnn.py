@@ -33,6 +33,8 @@ class IFCNN(PublishedFusion):
         UserError: If `weights` cannot be read or belongs to something else.
     """
 
+    sees_whole_image = False
+
     def __init__(
         self,
         weights: str | None = None,

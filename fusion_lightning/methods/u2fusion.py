@@ -28,6 +28,8 @@ class U2Fusion(PublishedFusion):
         UserError: If `weights` cannot be read or is another network's.
     """
 
+    sees_whole_image = False
+
     def __init__(
         self,
         weights: str | None = None,
