@@ -4,6 +4,8 @@ import torch
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.io import read_image
+from fusion_lightning.methods.classical import laplacian_pyramid
 from fusion_lightning.metrics import METRICS
 from fusion_lightning.metrics import functional as fn
 from tests.reference import cled_metrics
@@ -159,6 +161,14 @@ def test_restoration_scores_against_the_clean_image():
     assert fn.ssim_to(noisy, clean).item() == pytest.approx(fn.ssim(noisy, clean, clean).item() / 2, rel=1e-6)
     with pytest.raises(ValueError, match="must have one shape"):
         fn.ssim_to(clean, clean[..., :8])
+
+
+def test_vif_of_nearly_flat_windows_is_a_number(shared):
+    files = (shared / "data" / "TNO" / side / "41.png" for side in ("ir", "vi"))
+    a, b = (torch.from_numpy(read_image(path, 1)).permute(2, 0, 1)[None] / 255 for path in files)
+    fused = laplacian_pyramid(a, b).clamp(0, 1)
+    expected = fn.vif(fused.double(), a.double(), b.double())
+    torch.testing.assert_close(fn.vif(fused, a, b).double(), expected, rtol=5e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", ["vif", "ssim", "ms_ssim", "q_p"])

@@ -61,7 +61,8 @@ def _information(moments: Moments, source: int) -> tuple[Tensor, Tensor]:
     flat = tiny if moments.means[0].dtype == torch.float64 else 1e-4
     variance, covariance = F.threshold(moments.variances[source], flat, 0), moments.covariances[source - 1]
     gain = (covariance / (variance + tiny)).clamp(min=0)
-    noise = (2 + moments.variances[0]).addcmul_(gain, covariance, value=-1)
+    # no covariance is larger than the variances allow; rounded ones are, and what is left would be less than no noise
+    noise = (2 + moments.variances[0]).addcmul_(gain, covariance, value=-1).clamp_(min=2)
     arrived = (gain * gain).mul_(variance).div_(noise).add_(1).log_()
     return sum_up(arrived), sum_up((variance / 2).add_(1).log_())
 
