@@ -9,6 +9,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser
 
 from fusion_lightning.configuration import one_sentence, resolve_config_names
+from fusion_lightning.text import printable
 
 
 def run_function_command(args: Sequence[str]) -> None:
@@ -76,5 +77,5 @@ class OneSentenceParser(ArgumentParser):
         """Print the error and exit with code 2."""
         if not self.exit_on_error:  # a parser of a class within: what is around it will say where it happened
             super().error(message, ex)
-        sys.stderr.write(f"error: {one_sentence(message)}\n")
+        sys.stderr.write(f"error: {printable(one_sentence(message))}\n")
         sys.exit(2)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fusion_lightning.allocator import keep_freed_memory
 from fusion_lightning.errors import Interrupted, UserError, plain_reason
+from fusion_lightning.text import printable
 
 TRAINER_COMMANDS = {
     "fit": "train a method",
@@ -173,5 +174,5 @@ def _keep_traceback() -> Path:
 
 
 def _refuse(message: str, code: int = 1) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return code

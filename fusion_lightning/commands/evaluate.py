@@ -18,6 +18,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.io import read_image
 from fusion_lightning.metrics import METRICS, to_grey_levels
+from fusion_lightning.text import printable
 
 Files = dict[str, Path]
 """What a folder was given as (``--source-a``, ``--fused DIR``) -> the image in it."""
@@ -66,7 +67,7 @@ def evaluate(
         print_table(comparison(scores), format)
         print_table(differences(scores), format)
     for sentence in undefined(scores, list(pairs)):
-        print(sentence)
+        print(printable(sentence))
     for method, path in outputs.items():
         _write(path, list(pairs), scores[method])
         print(f"scores written to {path}")

@@ -49,8 +49,10 @@ class Manifest:
             The path with forward slashes, for the manifest.
 
         Raises:
-            UserError: If there is another file of that name, or no space.
+            UserError: If it would lie outside the folder, there is another file of that name, or no space.
         """
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(f"{path} would lie outside {self.folder}: name folders without `..`")
         target = self.folder / path
         if target.exists() and target.read_bytes() != data:
             raise UserError(f"{target} exists and is not what this recipe writes: move it away, then run again")

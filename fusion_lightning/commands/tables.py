@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
+
+from fusion_lightning.text import latex_text, markdown_text, printable
 
 Format = Literal["table", "markdown", "latex"]
 
@@ -38,12 +40,12 @@ def markdown(table: Table) -> str:
     """The table in GitHub's Markdown, which has no underline but knows the HTML tag."""
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
     lines = [
-        f"{table.title}\n",
-        "| " + " | ".join(text.replace("|", "\\|") for text in table.header) + " |",
+        f"{markdown_text(table.title, line=True)}\n",
+        "| " + " | ".join(map(markdown_text, table.header)) + " |",
         "|" + " --- |" + " ---: |" * (len(table.header) - 1),
     ]
     for row in table.rows:
-        cells = (marks[cell.rank].format(cell.text.replace("|", "\\|")) for cell in row)
+        cells = (marks[cell.rank].format(markdown_text(cell.text)) for cell in row)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -52,48 +54,26 @@ def latex(table: Table) -> str:
     """The table as a LaTeX `tabular` with the rules of the booktabs package."""
     marks = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
     lines = [
-        f"% {table.title}",
+        f"% {printable(table.title)}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\toprule",
-        " & ".join(_escape(text) for text in table.header) + r" \\",
+        " & ".join(latex_text(text) for text in table.header) + r" \\",
         r"\midrule",
-        *(" & ".join(marks[cell.rank].format(_escape(cell.text)) for cell in row) + r" \\" for row in table.rows),
+        *(" & ".join(marks[cell.rank].format(latex_text(cell.text)) for cell in row) + r" \\" for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-_LATEX = str.maketrans(
-    {
-        "_": r"\_",
-        "%": r"\%",
-        "&": r"\&",
-        "#": r"\#",
-        "±": r"$\pm$",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "→": r"$\to$",
-        "−": "$-$",
-        "–": "--",
-    }
-)
-
-
-def _escape(text: str) -> str:
-    return text.translate(_LATEX)
-
-
 def _print_rich(table: Table) -> None:
     console = Console()
     styles = {0: "", 1: "bold", 2: "underline"}
-    drawn = RichTable(title=table.title, title_justify="left")
+    drawn = RichTable(title=Text(printable(table.title)), title_justify="left")
     for i, text in enumerate(table.header):
-        drawn.add_column(escape(text), justify="left" if i == 0 else "right", no_wrap=True)
+        drawn.add_column(Text(printable(text)), justify="left" if i == 0 else "right", no_wrap=True)
     for row in table.rows:
-        drawn.add_row(
-            *(f"[{styles[cell.rank]}]{escape(cell.text)}[/]" if cell.rank else escape(cell.text) for cell in row)
-        )
+        drawn.add_row(*(Text(printable(cell.text), styles[cell.rank]) for cell in row))
     # a table wider than the terminal scrolls instead of losing its columns
     width = max(console.width, console.measure(drawn, options=console.options.update(width=1000)).maximum)
     Console(width=width).print(drawn)

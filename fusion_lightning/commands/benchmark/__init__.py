@@ -30,6 +30,9 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.methods import FusionMethod, Specification, build_method, find_method
 from fusion_lightning.methods.loading import Arguments
 from fusion_lightning.metrics import METRICS
+from fusion_lightning.text import printable
+
+_SOURCES = ("source_a", "source_b")
 
 Scenarios = list[str] | dict[str, dict[str, str]]
 
@@ -208,7 +211,7 @@ def _with_weights(methods: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if (path := next(missing(complete), None)) is None:
             found[name] = complete
         else:
-            print(f"{name} is left out: there is no {path}")
+            print(printable(f"{name} is left out: there is no {path}"))
     return found
 
 
@@ -257,7 +260,7 @@ def _check_places(competitors: Sequence[_Competitor], pairs: "_BenchmarkData") -
             if name not in scenarios:
                 find_scenario(name)  # refuses what is none; one that is not asked for this time is left out
         if not any(competitor.takes_part(*place) for place in places):
-            print(f"{competitor.name} is left out: it takes part in no scenario of any data set")
+            print(printable(f"{competitor.name} is left out: it takes part in no scenario of any data set"))
     if not any(competitor.takes_part(*place) for competitor in competitors for place in places):
         raise UserError("there is nothing to measure: no method takes part in any scenario of any data set")
 
@@ -331,6 +334,8 @@ class _BenchmarkData:
 def _check_names(what: str, names: Mapping[str, Any]) -> None:
     """Names become names of files."""
     slugs = [slug(name).lower() for name in names]
+    if what == "methods" and (taken := [name for name in names if slug(name).lower() in _SOURCES]):
+        raise UserError(f"no method may be called {taken[0]!r}: the sources' own pictures are")
     if len(set(slugs)) < len(slugs) or not slugs:
         raise UserError(f"`{what}` needs names that differ in more than signs, but got {', '.join(names) or 'none'}")
 

@@ -18,6 +18,7 @@ from fusion_lightning.imaging.contact_sheet import contact_sheet
 from fusion_lightning.imaging.convert import to_image, to_tensor
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.metrics import METRICS
+from fusion_lightning.text import markdown_text, printable
 
 PICTURES = 2
 """How many pairs of every data set a contact sheet shows."""
@@ -77,9 +78,13 @@ def report(folder: Path, trials: Sequence[Trial], metrics: Sequence[str], condit
     costs = [_costs(group) for group in _grouped(trials, lambda trial: (trial.data,))]
     tables = [*written, *(table for table in costs if table.rows)]
     heading = f"Measured on {conditions}. Fusions are scored against the clean sources."
-    texts = [heading, *map(markdown, tables), *(f"- {text}" for text in remarks)]
+    texts = [
+        markdown_text(heading),
+        *map(markdown, tables),
+        *(f"- {markdown_text(text, line=True)}" for text in remarks),
+    ]
     write_atomic(folder / "report.md", "\n".join(texts) + "\n")
-    write_atomic(folder / "report.tex", "\n".join([f"% {heading}", *map(latex, tables)]))
+    write_atomic(folder / "report.tex", "\n".join([f"% {printable(heading)}", *map(latex, tables)]))
     write_atomic(folder / "scores.csv", _csv(trials))
     for group in _grouped(trials, lambda trial: (trial.scenario,)):
         _write_sheet(folder, group)
@@ -211,10 +216,14 @@ def _draw_quality_against_time(folder: Path, groups: Sequence[Group], metrics: S
             trials = [trial for group in shared for trial in group if trial.method == method]
             seconds = float(np.median([image["seconds"] for trial in trials for image in trial.images]))
             quality = _mean(np.concatenate([_scores(trial, (metric,))[metric] for trial in trials]))
-            axis.plot(seconds, quality, _MARKERS[index // 10 % len(_MARKERS)], label=method)  # ten colours a marker
+            axis.plot(seconds, quality, _MARKERS[index // 10 % len(_MARKERS)])  # ten colours a marker
         better = {True: "higher", False: "lower", None: "nearer to 0"}[METRICS[metric].higher_is_better]
         axis.set(xscale="log", xlabel="seconds per image", title=f"{metric} ({better} is better)")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    # a space first: matplotlib leaves out labels that begin with _
+    labels = [f" {printable(method)}" for method in methods]
+    legend = figure.legend(axes[0][0].lines, labels, loc="outside right center", fontsize="small")
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a $ is a $
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     pyplot.close(figure)

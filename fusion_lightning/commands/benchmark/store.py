@@ -10,6 +10,10 @@ from typing import Any, TypedDict
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
+from fusion_lightning.text import printable
+
+_LONGEST = 180
+"""Bytes of a file name, with room for a suffix."""
 
 
 class Cost(TypedDict):
@@ -88,7 +92,8 @@ class TrialStore:
         recipes = (found.recipe, wanted.recipe)
         changed = [key for key in wanted.recipe if recipes[0].get(key) != recipes[1][key]]
         if changed:
-            print(f"{wanted.method} on {wanted.data}, {wanted.scenario}: {', '.join(changed)} changed, measured anew")
+            where = f"{wanted.method} on {wanted.data}, {wanted.scenario}"
+            print(printable(f"{where}: {', '.join(changed)} changed, measured anew"))
             return None
         return found
 
@@ -102,8 +107,16 @@ class TrialStore:
 
 
 def slug(name: str) -> str:
-    """A name as a file name."""
-    return re.sub(r"[^\w.-]+", "_", name)
+    """A name as a file name: never one that leads elsewhere, is hidden, or is too long for a file system.
+
+    Example:
+        >>> slug("../ours, 3 steps")
+        '_ours_3_steps'
+    """
+    text = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+    if len(text.encode()) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 6]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def digests(specification: Any) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fusion_lightning.commands.sweep.file import SweepFile, read_sweep
 from fusion_lightning.commands.sweep.results import plot_trials, print_best, write_trials
 from fusion_lightning.errors import UserError
+from fusion_lightning.text import printable
 
 try:
     import fcntl
@@ -223,7 +224,7 @@ def _run(trial: "Trial", values: dict[str, Any], space: SweepFile, study: "Study
         error = _last_line(folder / "output.txt") if process.returncode else f"{space.metric} was never logged"
         trial.set_user_attr("error", error)
         study.tell(trial, state=TrialState.FAIL)
-        print(f"{run}: failed: {error}", flush=True)
+        print(printable(f"{run}: failed: {error}"), flush=True)
         return error
     return None
 
