@@ -134,3 +134,26 @@ def to_device(batch: FusionBatch, device: torch.device) -> FusionBatch:
     """Move a batch's tensors to a device."""
     moved = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     return FusionBatch(**moved)  # type: ignore[typeddict-item]
+
+
+def as_precise(batch: FusionBatch, dtype: torch.dtype) -> FusionBatch:
+    """A batch with its images in a floating-point type."""
+    images = {key: value.to(dtype) for key, value in batch.items() if isinstance(value, Tensor)}
+    return FusionBatch(**{**batch, **images})  # type: ignore[typeddict-item]
+
+
+def require_finite(output: FusionOutput, names: Sequence[str]) -> None:
+    """Notice images that hold NaN or Inf.
+
+    Raises:
+        UserError: If one does.
+    """
+    for part, images in output.items():
+        assert isinstance(images, Tensor)
+        if not torch.isfinite(images).all():
+            finite = torch.isfinite(images).flatten(1).all(dim=1).tolist()
+            bad = [name for name, fine in zip(names, finite, strict=True) if not fine]
+            raise UserError(
+                f"`{part}` of {', '.join(bad)} holds NaN or Inf: the weights or the sources are damaged, or the "
+                "precision is too low for this method"
+            )

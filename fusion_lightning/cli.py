@@ -1,32 +1,39 @@
 """CLI of the Trainer commands: LightningCLI with a folder per run and guards."""
 
+import inspect
 import logging
+import multiprocessing
 import os
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from fusion_lightning.callbacks import (
     ConfigRecord,
+    ConfiguredOptimization,
     NonFiniteGuard,
     PredictionWriter,
     Previews,
     ScoreTable,
     SignalCheckpoint,
+    StopOnSignal,
 )
 from fusion_lightning.checkpoints import AtomicCheckpointIO, BestCheckpoint, RunCheckpoint, best_checkpoint
 from fusion_lightning.configuration import one_sentence, resolve_config_names
-from fusion_lightning.datamodules import FusionData
+from fusion_lightning.datamodules import FusionData, why_workers_ended
 from fusion_lightning.errors import UserError
 from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, finish_record, make_loggers
@@ -44,6 +51,8 @@ def run_trainer_command(args: Sequence[str]) -> None:
         finished = True
     finally:
         finish_record(failed=not finished)
+        for worker in multiprocessing.active_children():  # one that waits for something does not end by itself
+            worker.kill()
 
 
 class _TrainerParser(OneSentenceParser, LightningArgumentParser):
@@ -55,13 +64,15 @@ class FusionCLI(LightningCLI):
 
     It adds to LightningCLI: a folder per run, loggers that need no account, and guards against mixing up
     checkpoints. ``--ckpt_path`` always means *the same run*: the method's hyper-parameters are taken from the
-    checkpoint, the rest from the command line.
+    checkpoint, but for those that are typed; the rest from the command line.
     """
 
     def __init__(self, args: list[str]) -> None:
         self._asked_experiment = _stem_of_first_config(args)
         self._saved_weights: dict[str, Tensor] | None = None
         self._hyper_parameters: dict[str, Any] = {}
+        self._typed = _typed_arguments(args)
+        self._lock: IO[bytes] | None = None
         super().__init__(
             FusionMethod,
             FusionData,
@@ -99,7 +110,12 @@ class FusionCLI(LightningCLI):
         parser.add_argument(
             "--run_id", type=str | None, default=None, help="name of the run; default: the time it starts"
         )
-        parser.add_argument("--log_dir", type=str, default="logs", help="where experiments go")
+        parser.add_argument(
+            "--log_dir",
+            type=str | None,
+            default=None,
+            help="where experiments go; default: logs, or where the run of --ckpt_path lies",
+        )
         parser.add_argument(
             "--log_checkpoints", type=bool, default=False, help="add the checkpoints to the W&B record as artifacts"
         )
@@ -135,7 +151,14 @@ class FusionCLI(LightningCLI):
                 "--ckpt_path continues or scores the same run; other weights are a constructor argument"
             )
         self._saved_weights = checkpoint["state_dict"]
-        self._hyper_parameters.update(checkpoint["hyper_parameters"])
+        configured = config.model.get("init_args") or {}
+        for name, value in checkpoint["hyper_parameters"].items():
+            # what a run begins with is in its checkpoint
+            if name in self._typed and name != "stage1_checkpoint":
+                continue
+            self._hyper_parameters[name] = value
+        if overruled := _overruled(held, configured, self._hyper_parameters):
+            rank_zero_info(f"taken from the checkpoint, not from the configuration: {', '.join(overruled)}")
 
     def _own_checkpoint(self, config: Any) -> str | None:
         """The newest or the best checkpoint of the run that is named; `fit` begins a run that has none yet."""
@@ -150,9 +173,10 @@ class FusionCLI(LightningCLI):
     def _choose_folder(self, config: Any, checkpoint: str | None) -> RunFolder:
         return RunFolder.choose(
             root=config.log_dir,
-            experiment=config.experiment or self._asked_experiment or _class_name(config).lower(),
+            experiment=config.experiment,
             run_id=config.run_id,
             checkpoint=checkpoint,
+            default=self._asked_experiment or _class_name(config).lower(),
         )
 
     def before_instantiate_classes(self) -> None:
@@ -166,7 +190,7 @@ class FusionCLI(LightningCLI):
             super().instantiate_classes()
         except UserError:
             raise
-        except (TypeError, ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
             raise UserError(f"the configuration cannot be used: {one_sentence(str(error))}") from error
 
     def _set_seed(self) -> None:
@@ -214,18 +238,30 @@ class FusionCLI(LightningCLI):
         kept: list[Callback] = [
             ScoreTable(str(self.run.path)),
             PredictionWriter(str(self.run.predictions)),
+            ConfiguredOptimization(),
         ]
-        if not config.get("fast_dev_run"):  # which saves nothing
-            kept.append(SignalCheckpoint(str(self.run.checkpoints)))
+        if config.get("enable_checkpointing") is False:
+            for name in ("checkpoint", "best"):
+                self.config_init[self.subcommand][name] = Callback()
+        saves = not config.get("fast_dev_run") and config.get("enable_checkpointing") is not False
+        kept.append(SignalCheckpoint(str(self.run.checkpoints)) if saves else StopOnSignal())
         self.trainer_defaults["callbacks"] = kept
         config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        if _is_shell_inside_slurm():
+            rank_zero_info("this is no step of `srun`, so the run has one process: begin it with `srun` to have more")
+            config.plugins.append(LightningEnvironment())
         trainer = super().instantiate_trainer(**kwargs)
         trainer.fit_loop = ResumableEpochs(trainer.fit_loop)
+        if isinstance(trainer.precision_plugin, HalfPrecision):
+            # the method brings to half precision what its networks compute with, and no reference of a score
+            trainer.precision_plugin.convert_input = lambda batch: batch  # type: ignore[method-assign]
         return trainer
 
     def before_fit(self) -> None:
         """Refuse to overwrite a run, and begin its record."""
-        if self.config_init["fit"].get("ckpt_path") is None and self.trainer.is_global_zero:
+        checkpoint = self.config_init["fit"].get("ckpt_path")
+        own = checkpoint is not None and Path(checkpoint).resolve().parent == self.run.checkpoints.resolve()
+        if self.trainer.is_global_zero and not own:
             existing = newest_checkpoint(self.run.checkpoints)
             if existing is not None:
                 raise UserError(
@@ -240,6 +276,8 @@ class FusionCLI(LightningCLI):
         if self.trainer.is_global_zero:
             self.datamodule.prepare_data()  # looks at the data before there is a record of the run
             self.run.make()
+            if self.subcommand == "fit" and self._lock is None:
+                self._lock = self.run.lock()
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbRecord):
                 logger.begin()
@@ -253,7 +291,12 @@ class FusionCLI(LightningCLI):
             if isinstance(value, int | float) and value <= 0:
                 raise UserError(f"`trainer.{name}` must be above 0, but got {value}")
         if self._saved_weights is not None:
-            check_weights(self.model, self._saved_weights, config.ckpt_path)
+            try:
+                check_weights(self.model, self._saved_weights, config.ckpt_path)
+            except UserError as error:
+                typed = sorted(self._typed - {"optimizer", "scheduler"})
+                hint = f"; it was saved with another {' or '.join(typed)}, which can be left out" if typed else ""
+                raise UserError(f"{error}{hint}") from error
             self._saved_weights = None  # the Trainer reads them itself
         learned = any(parameter.requires_grad for parameter in self.model.parameters())
         if self.subcommand == "fit" and type(self.model).training_step is FusionMethod.training_step:
@@ -269,7 +312,13 @@ class FusionCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, UserError) or not _arose_while_restoring(error):
+            if isinstance(error, UserError):
+                raise
+            if str(error).startswith("DataLoader worker"):
+                raise UserError(why_workers_ended(str(error))) from error
+            if _passed(error, "setup_data"):  # of the Trainer, which compares its limits with the number of batches
+                raise UserError(f"the configuration cannot be used: {one_sentence(str(error))}") from error
+            if not _passed(error, "resume_start", "restore_model", "restore_callbacks", "restore_training_state"):
                 raise
             path = self.config[subcommand].ckpt_path
             reason = " ".join(str(error).split())[:200]
@@ -282,9 +331,37 @@ class FusionCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
 
-def _arose_while_restoring(error: Exception) -> bool:
-    functions = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
-    return bool(functions & {"resume_start", "restore_model", "restore_callbacks", "restore_training_state"})
+def _passed(error: Exception, *functions: str) -> bool:
+    """Whether an error came through one of these functions."""
+    return any(frame.name in functions for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _typed_arguments(args: Sequence[str]) -> set[str]:
+    """The arguments of the method that stand on the command line itself."""
+    names = (arg.partition("=")[0].removeprefix("--model.") for arg in args if arg.startswith("--model."))
+    return {name.removeprefix("init_args.").partition(".")[0].rstrip("+") for name in names}
+
+
+def _overruled(method: type[FusionMethod], configured: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    """What a configuration says of a method, and its checkpoint says otherwise; defaults are not said by anybody."""
+    defaults: dict[str, Any] = {}
+    for base in reversed(method.__mro__):
+        parameters = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}  # type: ignore[misc]
+        defaults |= {name: parameter.default for name, parameter in parameters.items()}
+    return [
+        f"{name} {value} (not {configured[name]})"
+        for name, value in saved.items()
+        if name in configured and _as_plain(configured[name]) not in (_as_plain(value), _as_plain(defaults.get(name)))
+    ]
+
+
+def _as_plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_shell_inside_slurm() -> bool:
+    """Whether this is a process of a batch system's job that its `srun` has not started."""
+    return SLURMEnvironment.detect() and "SLURM_STEP_ID" not in os.environ
 
 
 def _shards_weights(strategy: Any) -> bool:

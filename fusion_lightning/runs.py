@@ -1,13 +1,20 @@
 """The folder of a run, and its newest checkpoint."""
 
+import errno
 import os
 import re
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fusion_lightning.errors import UserError, plain_reason
+
+try:
+    import fcntl
+except ImportError:  # Windows, where runs are not locked
+    fcntl = None  # type: ignore[assignment]
 
 _RUN_ID = "FUSION_LIGHTNING_RUN_ID"
 _CHECKPOINTS = "checkpoints"
@@ -22,8 +29,17 @@ class RunFolder:
     run_id: str
 
     @classmethod
-    def choose(cls, root: str, experiment: str, run_id: str | None, checkpoint: str | None) -> "RunFolder":
-        """The folder of the run a checkpoint belongs to, else of the run that is named, else of a new one.
+    def choose(
+        cls, root: str | None, experiment: str | None, run_id: str | None, checkpoint: str | None, default: str
+    ) -> "RunFolder":
+        """The folder of the run that is named, else of the run a checkpoint belongs to, else of a new one.
+
+        Args:
+            root: Where experiments go; None is where the checkpoint's run lies, or ``logs``.
+            experiment: Folder of the run; None is the checkpoint's, or the default.
+            run_id: Name of the run; None is the checkpoint's, or a new one.
+            checkpoint: The checkpoint that is taken up, if any.
+            default: What the experiment is called if nothing else says so.
 
         Raises:
             UserError: If a name has characters that do not belong in a folder's or a W&B run's name.
@@ -31,7 +47,9 @@ class RunFolder:
         if checkpoint is not None and run_id is None:
             folder = Path(checkpoint).resolve().parent
             if folder.name == _CHECKPOINTS:
-                return cls(str(folder.parents[2]), folder.parents[1].name, folder.parent.name)
+                root, experiment = root or str(folder.parents[2]), experiment or folder.parents[1].name
+                run_id = folder.parent.name
+        root, experiment = root or "logs", experiment or default
         # the other ranks on this machine are started by the first one and inherit its choice
         inherited = os.environ.get(_RUN_ID) if os.environ.get("LOCAL_RANK", "0") != "0" else None
         run_id = run_id or os.environ.get("WANDB_RUN_ID") or inherited or _new_run_id()
@@ -67,6 +85,28 @@ class RunFolder:
     def faults(self) -> Path:
         """Where the state before a NaN or infinite loss is saved."""
         return self.path / "faults"
+
+    def lock(self) -> IO[bytes]:
+        """A file that is locked as long as it is open and this process lives: two trainings of one run would mix.
+
+        Raises:
+            UserError: If another process has it.
+        """
+        self.make()
+        file = (self.path / ".fit.lock").open("a+b")
+        if fcntl is None:
+            return file
+        try:
+            # unlike `flock`, no lock of the processes that are forked from this one
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise UserError(
+                f"the run {self.path} is being trained by another process: wait for it, or choose another --run_id"
+            ) from error
+        return file
 
     def make(self) -> None:
         """Make the folder before training, so that an unwritable disk is found out while nothing can be lost.

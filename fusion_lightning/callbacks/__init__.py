@@ -2,7 +2,8 @@
 
 from fusion_lightning.callbacks.averaging import MovingAverage
 from fusion_lightning.callbacks.faults import NonFiniteGuard
-from fusion_lightning.callbacks.interruption import SignalCheckpoint
+from fusion_lightning.callbacks.interruption import SignalCheckpoint, StopOnSignal
+from fusion_lightning.callbacks.optimization import ConfiguredOptimization
 from fusion_lightning.callbacks.predictions import PredictionWriter
 from fusion_lightning.callbacks.previews import Previews
 from fusion_lightning.callbacks.record import ConfigRecord
@@ -10,10 +11,12 @@ from fusion_lightning.callbacks.scores import ScoreTable
 
 __all__ = [
     "ConfigRecord",
+    "ConfiguredOptimization",
     "MovingAverage",
     "NonFiniteGuard",
     "PredictionWriter",
     "Previews",
     "ScoreTable",
     "SignalCheckpoint",
+    "StopOnSignal",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, to_device
+from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, require_finite, to_device
 from fusion_lightning.commands.assumed import assumed_degradation
 from fusion_lightning.commands.devices import find_device
 from fusion_lightning.commands.pairing import pair_by_stem
@@ -125,6 +125,7 @@ def fuse_batch(
             output = method(to_device(batch, method.device), controls)
         else:
             output = fuse_in_tiles(method, batch, controls, tile)
+    require_finite(output, batch["name"])
     images = {part: to_image(value[0]) for part, value in output.items()}
     if "fused" in images and not colored and images["fused"].ndim == 3:
         images["fused"] = np.round(images["fused"].mean(axis=2)).astype(np.uint8)

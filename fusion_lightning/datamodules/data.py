@@ -1,7 +1,11 @@
 """The data module: any set of paired folders, or scenes rendered from a seed."""
 
+import ctypes
+import multiprocessing.queues
 import os
 import signal
+import sys
+import zlib
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -9,12 +13,19 @@ import cv2
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 
 from fusion_lightning.batch import FusionBatch, FusionSample, collate
 from fusion_lightning.datamodules.check import cache_pairs, check_pairs
 from fusion_lightning.datamodules.dataset import FusionDataset, PairSource
 from fusion_lightning.datamodules.pairs import SPLITS, FolderPairs, Folders, find_pairs
-from fusion_lightning.datamodules.sampler import EvaluationSampler, ResumableLoader, TrainSampler
+from fusion_lightning.datamodules.sampler import (
+    CANNOT_HAND_OVER,
+    WORKER_PATIENCE,
+    EvaluationSampler,
+    ResumableLoader,
+    TrainSampler,
+)
 from fusion_lightning.datamodules.split import Found, SplitRule, Splits, make_splits, read_splits, write_splits
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
 from fusion_lightning.degradations import Scenario, degrade, scenario
@@ -24,6 +35,9 @@ _SCENARIOS = (
     "low_light", "over_exposure", "rain", "haze", "blur", "noise", "low_contrast", "stripes", "low_resolution"
 )  # fmt: skip
 _MEDICAL = ("medical_noise", "medical_blur", "medical_low_resolution")
+
+_PR_SET_PDEATHSIG = 1
+"""Linux: the signal that a process gets when the one that started it has ended."""
 
 _NEEDS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
@@ -173,6 +187,24 @@ class FusionData(LightningDataModule):
             )
             self._datasets[split] = FusionDataset(pairs, self.scenarios, self.seed, **training)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What decides which samples come in which order."""
+        dataset = self._datasets.get("train")
+        found = {"seed": self.seed, "batch_size": self.batch_size, "scenarios": [one.name for one in self.scenarios]}
+        if dataset is not None:
+            files = [os.path.relpath(path, self.root) for path in self.files("train")]
+            names = "\n".join(files) or f"{self.scenes} of {self.scene_size}"
+            found |= {"pairs": len(dataset), "checksum of their names": zlib.crc32(names.encode())}
+        return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Say what a run that goes on does so with other data; it goes on with those that are configured."""
+        now = self.state_dict()
+        before = {key: state_dict.get(key) for key in now}
+        changed = [f"{key} {now[key]} instead of {before[key]}" for key in now if before[key] != now[key]]
+        if "train" in self._datasets and changed:
+            rank_zero_warn(f"this run goes on with other data than before: {', '.join(changed)}")
+
     def train_dataloader(self) -> ResumableLoader:
         """Crops, in an order drawn anew every epoch."""
         dataset = self._datasets["train"]
@@ -233,6 +265,7 @@ class FusionData(LightningDataModule):
             collate_fn=_collate,
             worker_init_fn=_start_worker,
             persistent_workers=self.num_workers > 0,
+            timeout=WORKER_PATIENCE if self.num_workers > 0 else 0,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -270,6 +303,14 @@ def _start_worker(worker: int) -> None:
     # and end with the process that started them
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
+    # without a handler for it, a batch that cannot be handed over is dropped, and is waited for without end
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_cannot_hand_over)  # type: ignore[attr-defined]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _cannot_hand_over(error: Exception, batch: object) -> None:
+    os._exit(CANNOT_HAND_OVER)
 
 
 def _processors() -> int:

@@ -11,6 +11,11 @@ from torch.utils.data.distributed import DistributedSampler
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.errors import UserError
 
+CANNOT_HAND_OVER = 74
+"""How a worker process ends when a batch does not fit the shared memory."""
+WORKER_PATIENCE = 600
+"""Seconds that a batch may take."""
+
 
 @dataclass(frozen=True)
 class SampleKey:
@@ -147,6 +152,10 @@ class ResumableLoader(DataLoader[Any]):
             except UserError as error:
                 # a worker process wraps its error in a traceback: the sentence is what the user needs
                 raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader"):
+                    raise
+                raise UserError(why_workers_ended(str(error))) from error
             self._place += self.batch_size or 1
             yield batch
 
@@ -164,3 +173,21 @@ class ResumableLoader(DataLoader[Any]):
     @property
     def _processes(self) -> int:
         return getattr(self.sampler, "num_replicas", 1)
+
+
+def why_workers_ended(report: str) -> str:
+    """What a DataLoader's report on its worker processes means, and what to do."""
+    if "timed out" in report:
+        return (
+            f"no batch has come for {WORKER_PATIENCE} seconds: the processes that read ahead wait for a file system or "
+            "for memory; look at the disk, or set --data.num_workers=0 to see where they stop"
+        )
+    if f"exit code {CANNOT_HAND_OVER}" in report or "Bus error" in report or "shared memory" in report:
+        return (
+            "the processes that read ahead cannot hand over a batch: the shared memory (/dev/shm) is full or too "
+            "small; enlarge it (docker run --shm-size=1g), lower --data.num_workers, or set --data.num_workers=0"
+        )
+    return (
+        f"a process that reads ahead has ended ({' '.join(report.split())}): most often there is not enough memory; "
+        "lower --data.num_workers, or set --data.num_workers=0"
+    )

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, sources
+from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, as_precise, require_finite, sources
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import ColorRule, keep_saturation
 from fusion_lightning.metrics import FusionMetric
@@ -78,8 +78,13 @@ class FusionMethod(LightningModule):
         self.scores = nn.ModuleDict({stage: stage_means(metrics) for stage in ("val", "test")})
 
     def forward(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
-        """Fuse a batch as `fuse` does and colour the fusion by `color_rule`: what is scored, shown and written."""
-        output = self.fuse(batch, controls)
+        """Fuse a batch as `fuse` does and colour the fusion by `color_rule`: what is scored, shown and written.
+
+        The networks compute in the precision of their weights; what comes back is in full precision.
+        """
+        output = self.fuse(as_precise(batch, self._precision), controls)
+        images = {part: image if image.dtype == torch.float64 else image.float() for part, image in output.items()}  # type: ignore[attr-defined]
+        output = FusionOutput(**images)  # type: ignore[typeddict-item]
         if self.color_rule == "saturation" and "fused" in output and output["fused"].shape[1] == 3:
             delivered = sources(batch)
             seen = (output.get("restored_a", delivered[0]), output.get("restored_b", delivered[1]))
@@ -146,7 +151,7 @@ class FusionMethod(LightningModule):
         """Optimize what is not frozen; a scheduler counts steps, not epochs.
 
         Raises:
-            UserError: If the optimizer refuses its options.
+            UserError: If the optimizer or the scheduler refuses its options.
         """
         try:
             optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
@@ -154,7 +159,11 @@ class FusionMethod(LightningModule):
             raise UserError(f"`optimizer` cannot be used: {error}") from error
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+        try:
+            scheduler = self.scheduler(optimizer)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"`scheduler` cannot be used: {error}") from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def validation_step(self, batch: FusionBatch, batch_idx: int) -> StepOutput:
         """Fuse and score a validation batch."""
@@ -167,6 +176,7 @@ class FusionMethod(LightningModule):
     def predict_step(self, batch: FusionBatch, batch_idx: int) -> FusionOutput:
         """Fuse a batch."""
         output: FusionOutput = self(batch)
+        require_finite(output, batch["name"])
         return output
 
     def log_losses(self, losses: Mapping[str, Tensor], batch: FusionBatch) -> Tensor:
@@ -180,9 +190,24 @@ class FusionMethod(LightningModule):
 
     def _score(self, stage: str, batch: FusionBatch) -> StepOutput:
         output = self(batch)
-        # mixed precision is for networks: a metric in bfloat16 is a wrong number
-        with torch.autocast(self.device.type, enabled=False):
-            return StepOutput(output=output, rows=self._rows(stage, batch, output))
+        require_finite(output, batch["name"])
+        # half precision, mixed or true, is for networks: a metric in bfloat16 is a wrong number
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            with torch.autocast(self.device.type, enabled=False):
+                return StepOutput(output=output, rows=self._rows(stage, batch, output))
+        finally:
+            torch.set_default_dtype(default)
+
+    @property
+    def _precision(self) -> torch.dtype:
+        """The floating-point type of the weights; full precision where there are none."""
+        return next((one.dtype for one in self.parameters() if one.is_floating_point()), torch.float32)
+
+    def on_after_batch_transfer(self, batch: FusionBatch, dataloader_idx: int) -> FusionBatch:
+        """Bring what is trained on to the precision of the weights; what is scored stays as it is."""
+        return as_precise(batch, self._precision) if self._trainer is not None and self.trainer.training else batch
 
     def _rows(self, stage: str, batch: FusionBatch, output: FusionOutput) -> list[ScoreRow]:
         metrics = cast(Mapping[str, FusionMetric], self.scores[stage])

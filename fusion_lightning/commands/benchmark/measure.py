@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusion_lightning.batch import FusionBatch, FusionOutput, to_device
+from fusion_lightning.batch import FusionBatch, FusionOutput, require_finite, to_device
 from fusion_lightning.commands.benchmark.store import Cost, ImageResult
 from fusion_lightning.commands.pairing import images_by_stem
 from fusion_lightning.errors import UserError
@@ -95,8 +95,7 @@ def measure(
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
                 cost = cost or _cost(fuser, batch, device)
                 output, seconds = _timed(fuser, batch, device)
-        # the networks' results may be in half precision
-        output = FusionOutput(**{part: image.float() for part, image in output.items()})  # type: ignore[attr-defined, typeddict-item]
+        require_finite(output, batch["name"])
         (row,) = score_images(batch, output, metrics)
         results.append(ImageResult(name=row["name"], seconds=seconds, scores=row["scores"]))
         on_image(index, batch, output)
