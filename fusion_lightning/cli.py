@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from jsonargparse import Namespace
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -254,7 +255,7 @@ class FusionCLI(LightningCLI):
         trainer.fit_loop = ResumableEpochs(trainer.fit_loop)
         if isinstance(trainer.precision_plugin, HalfPrecision):
             # the method brings to half precision what its networks compute with, and no reference of a score
-            trainer.precision_plugin.convert_input = lambda batch: batch  # type: ignore[method-assign]
+            trainer.precision_plugin.convert_input = _as_it_is  # type: ignore[method-assign]
         return trainer
 
     def before_fit(self) -> None:
@@ -364,6 +365,10 @@ def _is_shell_inside_slurm() -> bool:
     return SLURMEnvironment.detect() and "SLURM_STEP_ID" not in os.environ
 
 
+def _as_it_is(data: Any) -> Any:
+    return data
+
+
 def _shards_weights(strategy: Any) -> bool:
     return "fsdp" in strategy if isinstance(strategy, str) else isinstance(strategy, FSDPStrategy)
 
@@ -393,6 +398,7 @@ def _quieten() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     for message in (
         ".*LeafSpec.*",  # between torch and Lightning
+        ".*overridden `on_after_batch_transfer`.*",  # the data module has none of its own
         ".*bf16-mixed is not supported by the model summary.*",
         ".*callbacks used to create the checkpoint need to be provided.*",  # we leave weight averaging out on purpose
         ".*exists and is not empty.*",  # a resumed run goes on in its own folder

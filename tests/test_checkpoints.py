@@ -87,4 +87,4 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "", ".hidden"])
 def test_a_run_cannot_lie_outside_its_experiment(name: str) -> None:
     with pytest.raises(UserError, match="--run_id must be made of"):
-        RunFolder.choose("logs", "experiment", name or " ", None)
+        RunFolder.choose("logs", "experiment", name or " ", None, "experiment")

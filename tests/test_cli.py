@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from fusion_lightning.callbacks import Previews
 from fusion_lightning.configuration import one_sentence, resolve_config_names
@@ -148,9 +149,27 @@ def test_some_steps_and_as_many_more_equal_all_at_once_bit_for_bit(steps: int, t
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_checkpoint_keeps_its_methods_size(tmp_path: Path, stage1: str) -> None:
-    arguments = [*TINY, "--model.size=base", f"--ckpt_path={stage1}", f"--log_dir={tmp_path}"]
-    assert main(["test", "--config=cled_stage1.yaml", "--config=smoke.yaml", *arguments]) == 0
+def test_a_checkpoint_keeps_its_methods_size(tmp_path: Path, stage1: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "large.yaml").write_text("model: {init_args: {size: base, sampling_steps: 2}}")
+    typed = [word for word in TINY if not word.startswith("--model")]
+    line = ["test", "--config=cled_stage1.yaml", "--config=smoke.yaml", *typed, f"--ckpt_path={stage1}"]
+    assert main([*line, f"--config={tmp_path / 'large.yaml'}", f"--log_dir={tmp_path}"]) == 0
+    assert "taken from the checkpoint, not from the configuration: size tiny (not base)" in caplog.text
+    assert main([*line, "--model.size=base", f"--log_dir={tmp_path}"]) == 1
+    assert "saved with another size, which can be left out" in capfd.readouterr().err
+
+
+def test_what_is_typed_beside_a_checkpoint_is_used_and_recorded(tmp_path: Path, stage1: str) -> None:
+    line = ["test", "--config=cled_stage1.yaml", "--config=smoke.yaml", *TINY, f"--ckpt_path={stage1}"]
+    tables = []
+    for more in ([], ["--model.sampling_steps=1"]):
+        folder = tmp_path / str(len(tables))
+        assert main([*line, *more, f"--log_dir={folder}"]) == 0
+        run = folder / "cled_stage1" / "r"  # of the checkpoint, where it was asked for
+        tables.append((run / "scores.csv").read_text())
+        config = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+        assert (config["sampling_steps"], config["size"]) == (1 if more else 3, "tiny")
+    assert tables[0] != tables[1]
 
 
 def test_fuse_keeps_the_size_and_never_overwrites(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
