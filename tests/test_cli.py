@@ -149,7 +149,9 @@ def test_some_steps_and_as_many_more_equal_all_at_once_bit_for_bit(steps: int, t
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_checkpoint_keeps_its_methods_size(tmp_path: Path, stage1: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_keeps_its_methods_size(
+    tmp_path: Path, stage1: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "large.yaml").write_text("model: {init_args: {size: base, sampling_steps: 2}}")
     typed = [word for word in TINY if not word.startswith("--model")]
     line = ["test", "--config=cled_stage1.yaml", "--config=smoke.yaml", *typed, f"--ckpt_path={stage1}"]
