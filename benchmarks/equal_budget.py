@@ -179,7 +179,7 @@ def train(training: Training, arguments: argparse.Namespace) -> None:
             *(word for name in overlays for word in ("--config", name)),
             *training.options,
             *(f"--model.scheduler.init_args.T_max={steps}", f"--trainer.max_steps={steps}"),
-            *(["--trainer.precision=bf16-mixed"] if arguments.bf16 else []),
+            f"--precision={'bf16' if arguments.bf16 else 'fp32'}",
             *("--trainer.max_time=null", "--trainer.limit_val_batches=0", "--data.num_workers=0"),
             *(f"--log_dir={logs}", f"--experiment={training.name}", "--run_id=budget"),
             *options,
@@ -223,7 +223,7 @@ def compare(methods: dict[str, Method], arguments: argparse.Namespace) -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     file = arguments.output / "benchmark.yaml"
     file.write_text(yaml.safe_dump({"methods": entries, "data": data, "scenarios": scenarios}, sort_keys=False))
-    options = [f"--output={arguments.output / 'benchmark'}", f"--bf16={str(arguments.bf16).lower()}"]
+    options = [f"--output={arguments.output / 'benchmark'}", f"--precision={'bf16' if arguments.bf16 else 'fp32'}"]
     options += [f"--limit={arguments.limit}"] if arguments.limit else []
     run("benchmark", "--config", str(file), *options)
 

@@ -33,6 +33,7 @@ from fusion_lightning.callbacks import (
     StopOnSignal,
 )
 from fusion_lightning.checkpoints import AtomicCheckpointIO, BestCheckpoint, RunCheckpoint, best_checkpoint
+from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.configuration import one_sentence, resolve_config_names
 from fusion_lightning.datamodules import FusionData, why_workers_ended
 from fusion_lightning.errors import UserError
@@ -118,6 +119,12 @@ class FusionCLI(LightningCLI):
             help="where experiments go; default: logs, or where the run of --ckpt_path lies",
         )
         parser.add_argument(
+            "--precision",
+            type=Precision,
+            default="fp32",
+            help="number type, unless trainer.precision says; auto: bf16 where the device multiplies it",
+        )
+        parser.add_argument(
             "--log_checkpoints", type=bool, default=False, help="add the checkpoints to the W&B record as artifacts"
         )
         # two, because one with a monitor saves nothing before the first validation: a lost run would be lost whole
@@ -181,8 +188,11 @@ class FusionCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Decide where the run goes."""
+        """Decide where the run goes, and in which number type."""
         config = self.config[self.subcommand]
+        if isinstance(config.trainer, Namespace) and config.trainer.get("precision") is None:
+            device = find_device("cpu" if config.trainer.get("accelerator") == "cpu" else "auto")
+            config.trainer.precision = "bf16-mixed" if runs_in_bf16(config.precision, device) else None
         self.run = self._choose_folder(config, config.get("ckpt_path"))
 
     def instantiate_classes(self) -> None:

@@ -4,7 +4,6 @@ import csv
 import shlex
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -33,8 +32,6 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
     folder = Path(output)
     run_id = f"seed{seed}-{sum(1 for _ in folder.glob('demo_stage1/*'))}"
     common = f"--config demo.yaml --log_dir {shlex.quote(output)} --seed_everything {seed} --data.seed {seed}"
-    if _has_fast_bf16():
-        common += " --trainer.precision bf16-mixed"
     stage1 = folder / "demo_stage1" / run_id / "checkpoints" / "last.ckpt"
     stage2 = folder / "demo_stage2" / run_id / "checkpoints" / "last.ckpt"
 
@@ -112,8 +109,3 @@ def _draw(pairs: Path, fused: Path) -> Path:
     sheet = fused.with_name(f"{fused.name}_contact_sheet.png")  # not among the images, which `evaluate` can then score
     write_image(sheet, contact_sheet(rows, ["degraded a", "degraded b", "restored a", "restored b", "fused"], 256))
     return sheet
-
-
-def _has_fast_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; without that, bfloat16 is slower than float32."""
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

@@ -9,7 +9,7 @@ from rich.progress import track
 
 from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, require_finite, to_device
 from fusion_lightning.commands.assumed import assumed_degradation
-from fusion_lightning.commands.devices import find_device
+from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.commands.pairing import pair_by_stem
 from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
 from fusion_lightning.errors import UserError
@@ -40,7 +40,7 @@ def fuse(
     trajectory: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    bf16: bool = False,
+    precision: Precision = "fp32",
     tile: int | None = None,
 ) -> None:
     """Fuse two images, or two folders of images paired by file stem, at their own size.
@@ -66,7 +66,7 @@ def fuse(
         trajectory: Also draw what the diffusion removed, step by step, into ``OUTPUT/trajectory``.
         overwrite: Replace results that already exist.
         device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
-        bf16: Run the networks in bfloat16, faster where the processor has it.
+        precision: Number type of the networks: ``fp32``, ``bf16``, or ``auto``, bf16 where the device multiplies it.
         tile: Fuse in tiles of so many pixels a side, a multiple of 64, with overlaps that are blended: bounded memory.
             0 fuses the whole image at once; by default so does what fits into half of the free memory.
 
@@ -90,6 +90,7 @@ def fuse(
     if trajectory and tile:
         raise UserError("--trajectory draws the whole image at once: leave --tile out")
     method.color_rule = color or method.color_rule
+    bf16 = runs_in_bf16(precision, method.device)
     for name, files in track(pairs.items(), description="fusing"):
         batch = _read_pair(name, files, degradation)
         side = None if trajectory else find_tile(tile, method, batch)

@@ -20,7 +20,7 @@ from fusion_lightning.batch import FusionBatch
 from fusion_lightning.commands.benchmark.measure import Fuser, PublishedImages, measure
 from fusion_lightning.commands.benchmark.report import picture_writer, report
 from fusion_lightning.commands.benchmark.store import Trial, TrialStore, digests, file_digest, slug
-from fusion_lightning.commands.devices import find_device
+from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.commands.evaluate import metric_names
 from fusion_lightning.commands.tables import Format, print_table
 from fusion_lightning.configuration import resolve_config_names
@@ -57,7 +57,7 @@ def benchmark(
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    bf16: bool = False,
+    precision: Precision = "fp32",
     format: Format = "table",
     weights_folder: str | None = None,
 ) -> None:
@@ -86,7 +86,7 @@ def benchmark(
         limit: At most so many pairs of every data set.
         seed: Seed of the degradations.
         device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
-        bf16: Run the networks in bfloat16.
+        precision: Number type of the networks: ``fp32``, ``bf16``, or ``auto``, bf16 where the device multiplies it.
         format: How tables are printed: ``table`` for the terminal, ``markdown`` or ``latex``.
         weights_folder: Folder of published weight files, in which the methods' `weights` are looked up. A method whose
             file is not in it is left out, with a line.
@@ -96,6 +96,7 @@ def benchmark(
     """
     names = metric_names(metrics)
     place = find_device(device)
+    bf16 = runs_in_bf16(precision, place)
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, but got {limit}")
     if weights_folder is not None:
