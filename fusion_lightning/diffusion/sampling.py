@@ -1,7 +1,9 @@
 """Sampling of the residual diffusion: from the degraded end back to the clean image."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,14 +123,40 @@ def generators_for(names: Sequence[str], *keys: object) -> list[torch.Generator]
     return [torch.Generator().manual_seed(zlib.crc32(f"{key}/{name}".encode())) for name in names]
 
 
+_given: ContextVar[tuple[Iterator[Tensor] | None, list[Tensor]] | None] = ContextVar("given", default=None)
+
+
+@contextmanager
+def given_noise(noise: Iterable[Tensor] | None) -> Iterator[list[Tensor]]:
+    """Let `draw_noise` take these tensors in turn, so that noise becomes an input; None draws as ever.
+
+    Yields:
+        What was drawn meanwhile, in its order.
+    """
+    drawn: list[Tensor] = []
+    token = _given.set((None if noise is None else iter(noise), drawn))
+    try:
+        yield drawn
+    finally:
+        _given.reset(token)
+
+
 def draw_noise(image: Tensor, generator: Generators = None) -> Tensor:
     """Standard normal noise of an image's shape (B, C, H, W), float32, on the image's device.
 
-    It is drawn on the generator's device, so that a CPU generator gives the same noise wherever the images are.
+    It is drawn on the generator's device, so that a CPU generator gives the same noise wherever the images are. Within
+    `given_noise` it is what is given there.
 
     Raises:
         ValueError: If a sequence does not hold one generator per image.
     """
+    given, drawn = _given.get() or (None, [])
+    noise = _draw(image, generator) if given is None else next(given)
+    drawn.append(noise)
+    return noise
+
+
+def _draw(image: Tensor, generator: Generators) -> Tensor:
     if generator is None:
         return torch.randn(image.shape, device=image.device)
     if isinstance(generator, torch.Generator):
