@@ -98,7 +98,12 @@ def test_a_search_does_not_depend_on_interruptions(toy: Callable[..., Path], tmp
     assert at_once == in_parts
 
 
-def test_a_killed_trial_goes_on_in_its_own_run(toy: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "signum", [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGKILL, signal.SIGINT))]
+)
+def test_a_search_that_is_stopped_takes_its_trial_with_it_and_goes_on(
+    signum: signal.Signals, toy: Callable[..., Path], tmp_path: Path
+) -> None:
     logs, path = tmp_path / "logs", toy()
     command = [sys.executable, "-m", "fusion_lightning", "sweep", "--config", str(path), "--trials", "2"]
     process = subprocess.Popen([*command, f"--log_dir={logs}"], env={**os.environ, "HANG": "trial-0001"})
@@ -107,11 +112,13 @@ def test_a_killed_trial_goes_on_in_its_own_run(toy: Callable[..., Path], tmp_pat
     while not output.exists() or "hangs" not in output.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    process.kill()
-    process.wait()
-    assert main(["sweep", f"--config={path}", "--trials=1", f"--log_dir={logs}"]) == 0  # the trial itself still runs
-    assert len(_table(logs)) == 2
-    os.kill(int(output.read_text().split()[1]), signal.SIGKILL)
+    process.send_signal(signum)
+    assert process.wait() == (-signum if signum == signal.SIGKILL else 128 + signum)
+    while Path(f"/proc/{output.read_text().split()[1]}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    if signum != signal.SIGKILL:
+        assert [row["state"] for row in _table(logs) if row["run"] == "trial-0001"] == ["fail", "waiting"]
     assert _search(path, 2, logs) == 0
     rows = [row for row in _table(logs) if row["run"] == "trial-0001"]
     assert [row["state"] for row in rows] == ["fail", "complete"]

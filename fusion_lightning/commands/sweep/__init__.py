@@ -1,6 +1,7 @@
 """Hyper-parameter search on this machine, from a W&B sweep file and without an account."""
 
 import csv
+import ctypes
 import itertools
 import math
 import os
@@ -8,16 +9,19 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fusion_lightning.commands.sweep.file import SweepFile, read_sweep
 from fusion_lightning.commands.sweep.results import plot_trials, print_best, write_trials
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import Interrupted, UserError
 from fusion_lightning.text import printable
 
 try:
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 _TRIALS = 20
+_PR_SET_PDEATHSIG = 1
+"""Linux: the signal that a process gets when the one that started it has ended."""
 _POLL = 0.5
 """Seconds between two looks at what a trial has logged."""
 _GRACE = 120
@@ -81,16 +87,53 @@ def sweep(config: str, trials: int | None = None, seed: int = 0, log_dir: str = 
         study = _open(space, folder, seed)
         _take_up_interrupted(study, log_dir)
     failures = 0
-    while _finished(study) < trials and (space.method != "grid" or _are_waiting(study)):
-        trial, values = _ask(study, space, seed)
-        reason = _run(trial, values, space, study, log_dir)
-        _write(study, space, folder)
-        failures = failures + 1 if reason else 0
-        if failures == _FAILURES:
-            raise UserError(f"{_FAILURES} trials in a row failed, the last one because: {reason}")
+    with _StopRequest() as request:
+        while _finished(study) < trials and (space.method != "grid" or _are_waiting(study)):
+            try:
+                request.heed()
+                trial, values = _ask(study, space, seed)
+                reason = _run(trial, values, space, study, log_dir, request)
+            except BaseException:
+                _take_up_interrupted(study, log_dir)  # the table says that the trial waits, and not that it runs
+                raise
+            finally:
+                _write(study, space, folder)
+            failures = failures + 1 if reason else 0
+            if failures == _FAILURES:
+                raise UserError(f"{_FAILURES} trials in a row failed, the last one because: {reason}")
     _write(study, space, folder)
     print_best(study, space)
     print(f"table in {folder / 'trials.csv'}, picture in {folder / 'trials.png'}")
+
+
+class _StopRequest:
+    """Notices that the search is asked to stop (Ctrl-C, `kill`, a terminal that is closed) while it runs trials."""
+
+    _signals = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+    def __enter__(self) -> "_StopRequest":
+        self._asked: int | None = None
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {one: signal.signal(one, self._notice) for one in self._signals}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
+    def heed(self) -> None:
+        """Stop if asked to.
+
+        Raises:
+            Interrupted: If it was.
+        """
+        if self._asked is not None:
+            name = signal.Signals(self._asked).name
+            raise Interrupted(f"interrupted by {name}: the same command goes on, with the trial it was at", self._asked)
+
+    def _notice(self, signum: int, frame: FrameType | None) -> None:
+        self._asked = signum
 
 
 def _write(study: "Study", space: SweepFile, folder: Path) -> None:
@@ -192,7 +235,9 @@ def _finished(study: "Study") -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
-def _run(trial: "Trial", values: dict[str, Any], space: SweepFile, study: "Study", log_dir: str) -> str | None:
+def _run(
+    trial: "Trial", values: dict[str, Any], space: SweepFile, study: "Study", log_dir: str, request: _StopRequest
+) -> str | None:
     """Run a trial in a process of its own; returns the last line of its error if it failed."""
     from optuna.trial import TrialState
 
@@ -206,9 +251,11 @@ def _run(trial: "Trial", values: dict[str, Any], space: SweepFile, study: "Study
     print(f"{run}: {shlex.join(f'--{name}={value}' for name, value in values.items())}", flush=True)
     began = time.monotonic()
     with (folder / "output.txt").open("a") as output:
-        process = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, pass_fds=(lock,))
+        process = subprocess.Popen(
+            line, stdout=output, stderr=subprocess.STDOUT, pass_fds=(lock,), preexec_fn=_end_with_the_search
+        )
         try:
-            pruned = _watch(process, trial, space, folder)
+            pruned = _watch(process, trial, space, folder, request)
         finally:  # also when the search itself is stopped: the run saves itself
             _stop(process)
             os.close(lock)
@@ -229,7 +276,15 @@ def _run(trial: "Trial", values: dict[str, Any], space: SweepFile, study: "Study
     return None
 
 
-def _watch(process: "subprocess.Popen[bytes]", trial: "Trial", space: SweepFile, folder: Path) -> bool:
+def _end_with_the_search() -> None:
+    """Have a trial's process stopped when the search is killed, where the system does that (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _watch(
+    process: "subprocess.Popen[bytes]", trial: "Trial", space: SweepFile, folder: Path, request: _StopRequest
+) -> bool:
     """Wait for a trial and report what it logs; True if it is not worth going on."""
     reported = 0
     while True:
@@ -241,6 +296,7 @@ def _watch(process: "subprocess.Popen[bytes]", trial: "Trial", space: SweepFile,
                 return True
         if ended:
             return False
+        request.heed()
         reported = len(values)
         time.sleep(_POLL)
 
