@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -258,7 +259,8 @@ class FusionCLI(LightningCLI):
         kept.append(SignalCheckpoint(str(self.run.checkpoints)) if saves else StopOnSignal())
         self.trainer_defaults["callbacks"] = kept
         config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
-        if _is_shell_inside_slurm():
+        chosen_environment = any(isinstance(one, ClusterEnvironment) for one in config.plugins)
+        if not chosen_environment and _is_shell_inside_slurm():
             rank_zero_info("this is no step of `srun`, so the run has one process: begin it with `srun` to have more")
             config.plugins.append(LightningEnvironment())
         trainer = super().instantiate_trainer(**kwargs)
