@@ -4,6 +4,7 @@ import inspect
 import logging
 import multiprocessing
 import os
+import shlex
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.strategies import FSDPStrategy
@@ -29,9 +30,11 @@ from fusion_lightning.callbacks import (
     NonFiniteGuard,
     PredictionWriter,
     Previews,
+    RunProgress,
     ScoreTable,
     SignalCheckpoint,
     StopOnSignal,
+    best_score,
 )
 from fusion_lightning.checkpoints import AtomicCheckpointIO, BestCheckpoint, RunCheckpoint, best_checkpoint
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
@@ -50,7 +53,7 @@ def run_trainer_command(args: Sequence[str]) -> None:
     _quieten()
     finished = False
     try:
-        FusionCLI(resolve_config_names(args))
+        FusionCLI(resolve_config_names(args), typed=args)
         finished = True
     finally:
         finish_record(failed=not finished)
@@ -70,7 +73,8 @@ class FusionCLI(LightningCLI):
     checkpoint, but for those that are typed; the rest from the command line.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], typed: Sequence[str] = ()) -> None:
+        self._command_line = list(typed or args)
         self._asked_experiment = _stem_of_first_config(args)
         self._saved_weights: dict[str, Tensor] | None = None
         self._hyper_parameters: dict[str, Any] = {}
@@ -195,6 +199,7 @@ class FusionCLI(LightningCLI):
             device = find_device("cpu" if config.trainer.get("accelerator") == "cpu" else "auto")
             config.trainer.precision = "bf16-mixed" if runs_in_bf16(config.precision, device) else None
         self.run = self._choose_folder(config, config.get("ckpt_path"))
+        config.experiment = self.run.experiment  # so that the record alone repeats the run
 
     def instantiate_classes(self) -> None:
         """Build the method, the data and the trainer, or say which setting cannot be used."""
@@ -257,6 +262,9 @@ class FusionCLI(LightningCLI):
                 self.config_init[self.subcommand][name] = Callback()
         saves = not config.get("fast_dev_run") and config.get("enable_checkpointing") is not False
         kept.append(SignalCheckpoint(str(self.run.checkpoints)) if saves else StopOnSignal())
+        own_bar = any(isinstance(one, ProgressBar) for one in _as_list(config.callbacks))
+        if config.get("enable_progress_bar") is not False and not own_bar:
+            kept.append(RunProgress())
         self.trainer_defaults["callbacks"] = kept
         config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         chosen_environment = any(isinstance(one, ClusterEnvironment) for one in config.plugins)
@@ -282,6 +290,18 @@ class FusionCLI(LightningCLI):
                     "or choose another --run_id"
                 )
         self._begin()
+
+    def after_fit(self) -> None:
+        """Say where the run lies, how good it became, and what comes next."""
+        if not self.trainer.is_global_zero or newest_checkpoint(self.run.checkpoints) is None:
+            return
+        best = best_checkpoint(self.run.checkpoints)
+        score = f", {best_score(self.trainer)}" if best is not None and best_score(self.trainer) else ""
+        print(f"the run lies in {self.run.path}{score}")
+        options = {"--run_id": self.run.run_id, "--ckpt_path": "last" if best is None else "best"}
+        print(
+            f"next: python -m fusion_lightning {shlex.join(['test', *_with_options(self._command_line[1:], options)])}"
+        )
 
     before_validate = before_test = before_predict = lambda self: self._begin()
 
@@ -383,6 +403,18 @@ def _as_it_is(data: Any) -> Any:
 
 def _shards_weights(strategy: Any) -> bool:
     return "fsdp" in strategy if isinstance(strategy, str) else isinstance(strategy, FSDPStrategy)
+
+
+def _with_options(words: Sequence[str], options: dict[str, str]) -> list[str]:
+    """A command line with these options in place of what it says of them."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word.partition("=")[0] not in options:
+            kept.append(word)
+        elif "=" not in word:
+            next(rest, None)  # its value
+    return [*kept, *(word for pair in options.items() for word in pair)]
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -6,6 +6,7 @@ from fusion_lightning.callbacks.interruption import SignalCheckpoint, StopOnSign
 from fusion_lightning.callbacks.optimization import ConfiguredOptimization
 from fusion_lightning.callbacks.predictions import PredictionWriter
 from fusion_lightning.callbacks.previews import Previews
+from fusion_lightning.callbacks.progress import RunProgress, best_score
 from fusion_lightning.callbacks.record import ConfigRecord
 from fusion_lightning.callbacks.scores import ScoreTable
 
@@ -16,7 +17,9 @@ __all__ = [
     "NonFiniteGuard",
     "PredictionWriter",
     "Previews",
+    "RunProgress",
     "ScoreTable",
     "SignalCheckpoint",
     "StopOnSignal",
+    "best_score",
 ]

@@ -48,6 +48,8 @@ class ConfigRecord(SaveConfigCallback):
         config, code = yaml.safe_load(self.parser.dump(self.config, skip_none=False)), code_version()
         # not through the parser, which would look for the classes that a checkpoint may name
         config["model"].setdefault("init_args", {}).update(_plain(self.hyper_parameters))
+        if stage == "fit":
+            config["run_id"] = None  # repeated, it is another run; which this was is the folder's name
         versions = ", ".join(f"{name} {version}" for name, version in code.items())
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_atomic(unused_name(self.folder / "config.yaml"), f"# {versions}\n{text}")
