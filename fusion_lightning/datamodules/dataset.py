@@ -119,7 +119,7 @@ class FusionDataset(Dataset[FusionSample]):
         self, images: dict[str, np.ndarray], generator: np.random.Generator
     ) -> tuple[dict[str, np.ndarray], "_Crop | None"]:
         """The same part of every image, smaller ones in proportion, and the crop in it if there is a margin to cut."""
-        inner = None
+        inner, behind = None, 0
         if self.crop_size is not None:
             height, width = (max(image.shape[axis] for image in images.values()) for axis in (0, 1))
             factors = {role: height // image.shape[0] for role, image in images.items()}
@@ -139,7 +139,8 @@ class FusionDataset(Dataset[FusionSample]):
                 inner = _Crop(above, before, self.crop_size, self.crop_size, factors)
         if self.flip and generator.random() < 0.5:
             images = {role: image[:, ::-1] for role, image in images.items()}
-            inner = inner and inner._replace(left=behind)
+            if inner is not None:
+                inner = inner._replace(left=behind)
         return images, inner
 
 

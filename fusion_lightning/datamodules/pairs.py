@@ -73,7 +73,7 @@ class FolderPairs:
             UserError: If a file cannot be read, or the sizes of the images do not fit each other.
         """
         name, files, scenario = self.pairs[index]
-        images = {role: read_image(path, 3 if role.endswith(self.color or "-") else 1) for role, path in files.items()}
+        images = {role: read_image(path, 3 if role[-1] == self.color else 1) for role, path in files.items()}
         _check_sizes(images, files)
         return Pair(name, scenario=scenario, **images)
 

@@ -134,4 +134,7 @@ def _hold_out(pairs: list[PairFiles], by: Literal["blocks", "subjects"], held_ou
         while count < round(part * len(pairs)) or (part > 0 and count == 0):
             run = next(order)
             split_of_run[run], count = split, count + len(runs[run])
-    return {s: [pair for run, of in zip(runs, split_of_run, strict=True) if of == s for pair in run] for s in SPLITS}
+    splits: Splits = {split: [] for split in SPLITS}
+    for run_pairs, split in zip(runs, split_of_run, strict=True):
+        splits[split] += run_pairs
+    return splits

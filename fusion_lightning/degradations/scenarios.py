@@ -24,7 +24,7 @@ class Scenario:
     b: Degradation
 
 
-# Ordinary infrared cameras, whatever happens to the visible one.
+# ordinary infrared cameras, whatever happens to the visible one
 _INFRARED = "noise(sigma=5..20)|stripes(sigma=3..8)+noise(sigma=3..5)|low_contrast"
 
 # Measured on the published M3FD pair: noise variance 0.003 and 0.001 (√0.003 · 255 = 13.967), blur σ = 2 over a black
@@ -34,7 +34,7 @@ _DRFUSION_NOISE = f"noise(sigma=13.967)+{_STORED}"
 _DRFUSION_BLUR = f"blur(sigma=2, padding=zero)+{_STORED}"
 _DRFUSION_BOTH = f"{_DRFUSION_BLUR}+noise(sigma=8.0638)+{_STORED}"
 
-# The published recipes of the EMS set, in 8-bit units.
+# the published recipes of the EMS set, in 8-bit units
 _EMS_LOW_RESOLUTION = "blur(sigma=1)+(downsample(2, method=cubic, up=true)|downsample(4, method=cubic, up=true))"
 
 _PRESETS: dict[str, tuple[str, str]] = {

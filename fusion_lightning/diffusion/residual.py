@@ -69,7 +69,7 @@ class ResidualSchedule(nn.Module):
         if not 0 < noise_scale <= 1:
             raise UserError(f"`noise_scale` must lie in (0, 1], but got {noise_scale}")
         self.timesteps = timesteps
-        # Computed in float64: β̄_t² is the difference of nearly equal numbers at small t.
+        # computed in float64: β̄_t² is the difference of nearly equal numbers at small t
         scale = 1000 / timesteps
         kept = torch.cumprod(1 - scale * torch.linspace(1e-4, 2e-2, timesteps, dtype=torch.float64), dim=0)
         delta = scale * torch.linspace(1e-6, 1.8e-3, timesteps, dtype=torch.float64) * shared_prior
@@ -203,7 +203,7 @@ def stochastic_step(
     β² = β̄_t² − β̄_t'² are the paper's α_t, δ_t and β_t² when t' = t − 1, and hold for any earlier t'.
     """
     now, then = schedule.at(t).beta_bar, schedule.at(previous).beta_bar
-    # Summed, because β̄_t² − β̄_t'² loses all its digits where β̄ is close to 1.
+    # summed, because β̄_t² − β̄_t'² loses all its digits where β̄ is close to 1
     variance = schedule.beta[previous + 1 : t + 1].square().sum()
     mean = implicit_step(schedule, state, degraded, residual, t, previous) - variance / now * noise
     return mean + variance.sqrt() * then / now * fresh_noise

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, as_precise, require_finite, sources
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import ColorRule, keep_saturation
-from fusion_lightning.metrics import FusionMetric
+from fusion_lightning.metrics import CLED, FusionMetric
 from fusion_lightning.scoring import RESTORATION_SCORES, ScoreRow, StepOutput, score_images, stage_means
 
-CLED_METRICS = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
-"""The five scores of CLED-Fusion's tables."""
+CLED_METRICS = tuple(metric.__name__ for metric in CLED)
+"""Names of the five metrics of CLED-Fusion's tables."""
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -39,7 +39,7 @@ class ChannelAttention(nn.Module):
         """Let features (B, C, H, W) attend to `context` of the same shape, or to themselves."""
         context = features if context is None else context
         query, key = as_tokens(self.to_query(features)), as_tokens(self.to_key(context))
-        # Dividing the small D × D matrices by the norms spares a pass over the large maps.
+        # dividing the small D × D matrices by the norms spares a pass over the large maps
         norms = self._norms(query)[..., :, None] * self._norms(key)[..., None, :]
         similarity = channel_products(query, key, self.heads) / norms
         attention = (similarity * self.temperature).softmax(dim=-1)
@@ -98,7 +98,7 @@ class WindowAttention(nn.Module):
         self.to_out = PointwiseConv2d(channels, channels, bias=False)
         span = window + reach - 1
         self.bias = nn.Parameter(torch.zeros(heads, span * span))
-        # Displacements along one side, (window, reach), counted from 0 to span − 1.
+        # displacements along one side, (window, reach), counted from 0 to span − 1
         offset = torch.arange(reach)[None, :] - torch.arange(window)[:, None] + window - 1
         index = offset[:, None, :, None] * span + offset[None, :, None, :]
         self.register_buffer("displacement", index.reshape(window**2, reach**2), persistent=False)
@@ -124,7 +124,7 @@ class WindowAttention(nn.Module):
             size = pixels.shape[dim]
             starts = torch.arange(0, size, self.window, device=features.device)
             offsets = torch.arange(-overlap, self.window + overlap, device=features.device)
-            # Clamped positions repeat the border.
+            # clamped positions repeat the border
             pixels = pixels.index_select(dim, (starts[:, None] + offsets).clamp(0, size - 1).flatten())
         side = self.window + 2 * overlap
         windows = pixels.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
@@ -142,7 +142,7 @@ class GatedFeedForward(nn.Module):
     def __init__(self, channels: int, expansion: float = 2.66) -> None:
         super().__init__()
         hidden = max(8, 8 * round(channels * expansion / 8))
-        # Two convolutions, not the halves of one: activations run several times faster on contiguous maps.
+        # two convolutions, not the halves of one: activations run several times faster on contiguous maps
         self.gate, self.content = (pointwise_then_depthwise(channels, hidden) for _ in range(2))
         self.project = PointwiseConv2d(hidden, channels, bias=False)
 

@@ -43,7 +43,8 @@ def from_degradations(
             variance /= params["factor"] ** 2
         elif name in _VARIANCES:
             variance += _VARIANCES[name](params)
-    operator = operators[0] if len(operators) == 1 else Compose(*operators) if operators else Identity()
+    operators = operators or [Identity()]
+    operator = operators[0] if len(operators) == 1 else Compose(*operators)
     operator.sigma = variance**0.5
     return operator
 
