@@ -1,6 +1,9 @@
-"""Kill tiny trainings at the moments that hurt, let them go on, and compare what they leave with a run never killed.
+"""Kill tiny runs at the moments that hurt, let them go on, and compare what they leave with a run never killed.
 
     python benchmarks/kill_drill.py --kills 40
+    python benchmarks/kill_drill.py --kills 10 --command sweep
+
+With `--command fit` it is a training, with `predict` and `sweep` the files of that command are compared byte by byte.
 
 A kill is SIGKILL or SIGTERM, at a moment drawn for it: at any time, in the sanity check, in or around a validation,
 while a checkpoint is written or just moved to its place, at the end of an epoch, or at the end of the run. Epochs and
@@ -51,6 +54,9 @@ HOOKS = {
     "at the end of an epoch": "on_train_epoch_end",
     "at the end of the run": "on_train_end",
 }
+OFTEN = {"in the sanity check": 1, "at the end of the run": 1, "at the end of an epoch": 2}
+OFTEN |= dict.fromkeys(("before a validation", "in a validation", "behind a validation"), 2)
+"""How often a moment comes at least, where that is less than four times."""
 MOMENTS = ["at any time", *HOOKS, "while a checkpoint is written", "behind a checkpoint"]
 
 
@@ -59,12 +65,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--command", choices=["fit", *COMMANDS], default="fit")
     arguments = parser.parse_args()
     os.environ["WANDB_MODE"] = "disabled"
     import wandb  # noqa: F401
 
     import fusion_lightning.cli  # noqa: F401 (all imported once, for all processes)
 
+    if arguments.command != "fit":
+        sys.exit(kill_command(arguments.command, arguments.kills, random.Random(arguments.seed)))
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
@@ -72,7 +81,7 @@ def main() -> None:
         for number, (schedule, options) in enumerate(SCHEDULES.items()):
             line = f"{TINY} {options} --data.num_workers={arguments.workers}"
             began = time.monotonic()
-            code = wait(start(line, root / f"reference{number}"))
+            code = wait(start(typed(line, root / f"reference{number}"), root / f"reference{number}"))
             duration[schedule] = time.monotonic() - began
             assert code == 0, (root / f"reference{number}" / "output.txt").read_text()
             expected[schedule] = (line, left_behind(root / f"reference{number}"))
@@ -80,17 +89,20 @@ def main() -> None:
         equal = 0
         for kill in range(arguments.kills):
             schedule, signum = draw.choice(list(SCHEDULES)), draw.choice((signal.SIGKILL, signal.SIGTERM))
-            moment, call = MOMENTS[kill % len(MOMENTS)], draw.randint(1, 4)
+            moment = MOMENTS[kill % len(MOMENTS)]
+            call = draw.randint(1, OFTEN.get(moment, 4))
+            if moment == "in the sanity check":
+                schedule = "Lightning's own: a validation per epoch"
             folder = root / f"run{kill}"
             line, wanted = expected[schedule]
             at_any_time = moment == MOMENTS[0]
-            pid = start(line, folder, None if at_any_time else arranged(moment, call, signum))
+            pid = start(typed(line, folder), folder, None if at_any_time else arranged(moment, call, signum))
             if at_any_time:
                 time.sleep(draw.uniform(0.1, 0.95) * duration[schedule])
                 os.kill(pid, signum)
             codes = [wait(pid)]
             while codes[-1] != 0 and len(codes) < 4:
-                codes.append(wait(start(line, folder)))
+                codes.append(wait(start(typed(line, folder), folder)))
             found = left_behind(folder) if codes[-1] == 0 else {}
             wrong = [name for name in wanted if not same(found.get(name), wanted[name])]
             equal += not wrong
@@ -103,7 +115,81 @@ def main() -> None:
     sys.exit(equal != arguments.kills)
 
 
-def start(line: str, folder: Path, before: Callable[[], None] | None = None) -> int:
+SCORES = """
+import csv, os, sys, time
+options = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:] if "=" in word)
+folder = os.path.join(options["log_dir"], options["experiment"], options["run_id"], "csv", "fit")
+os.makedirs(folder, exist_ok=True)
+for step in range(1, 5):
+    time.sleep(0.1)
+    with open(folder + "/metrics.csv", "w") as file:
+        file.write("step,val/m\\n" + "".join(f"{n},{float(options['x']) * n}\\n" for n in range(1, step + 1)))
+"""
+"""What a sweep's trial runs here: scores of four steps."""
+
+
+def prepare_predict(root: Path) -> list[str]:
+    line = f"fit {TINY} --trainer.max_steps=1 --trainer.limit_val_batches=0 --log_dir={root}/trained"
+    assert wait(start(line.split(), root / "fit")) == 0, (root / "fit" / "output.txt").read_text()
+    checkpoint = root / "trained" / "cled_stage1" / "drill" / "checkpoints" / "last.ckpt"
+    line = TINY.replace("--ckpt_path=last", f"--ckpt_path={checkpoint}").replace("--data.length=8", "--data.length=64")
+    return f"predict {line} --trainer.limit_predict_batches=8 --log_dir={{folder}}".split()
+
+
+def prepare_sweep(root: Path) -> list[str]:
+    (root / "scores.py").write_text(SCORES)
+    (root / "drill.yaml").write_text(
+        "method: random\nmetric: {name: val/m, goal: maximize}\nparameters: {x: {min: 0.0, max: 1.0}}\n"
+        f"command: [{sys.executable}, {root}/scores.py, '${{args}}']\n"
+    )
+    return f"sweep --config={root}/drill.yaml --trials=3 --log_dir={{folder}}".split()
+
+
+COMMANDS = {"predict": prepare_predict, "sweep": prepare_sweep}
+
+
+def kill_command(command: str, kills: int, draw: random.Random) -> bool:
+    """Kill a command at random moments; returns whether one ended otherwise than the one never killed."""
+    equal = 0
+    with tempfile.TemporaryDirectory() as place:
+        line = COMMANDS[command](Path(place))
+
+        def begin(run: str) -> int:
+            return start([word.format(folder=f"{place}/{run}") for word in line], Path(place) / run)
+
+        began = time.monotonic()
+        assert wait(begin("reference")) == 0, (Path(place) / "reference" / "output.txt").read_text()
+        duration = time.monotonic() - began
+        wanted = results(Path(place) / "reference")
+        for kill in range(kills):
+            signum = (signal.SIGKILL, signal.SIGTERM)[kill % 2]
+            pid = begin(f"run{kill}")
+            time.sleep(draw.uniform(0.1, 0.9) * duration)
+            os.kill(pid, signum)
+            codes = [wait(pid)]
+            while codes[-1] != 0 and len(codes) < 4:
+                codes.append(wait(begin(f"run{kill}")))
+            same_results = codes[-1] == 0 and results(Path(place) / f"run{kill}") == wanted
+            equal += same_results
+            print(f"{kill + 1:3}  {signum.name}: codes {codes}, {'equal' if same_results else 'DIFFERENT'}", flush=True)
+    print(f"{equal}/{kills} ended as the command never killed")
+    return equal != kills
+
+
+def results(folder: Path) -> dict[str, object]:
+    """What a command has left: its pictures, and of a sweep the points that were finished."""
+    found: dict[str, object] = {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("predictions/**/*.*")
+    }
+    for path in folder.glob("sweeps/*/trials.csv"):
+        with path.open(newline="") as file:
+            found["points"] = sorted(
+                (row["x"], row["val/m"]) for row in csv.DictReader(file) if row["state"] == "complete"
+            )
+    return found
+
+
+def start(line: list[str], folder: Path, before: Callable[[], None] | None = None) -> int:
     """Begin or go on with a run in a process of its own; `before` arranges its death."""
     sys.stdout.flush()
     pid = os.fork()
@@ -117,7 +203,11 @@ def start(line: str, folder: Path, before: Callable[[], None] | None = None) -> 
     os.dup2(output, 2)
     if before is not None:
         before()
-    os._exit(fusion_lightning(["fit", *line.split(), f"--log_dir={folder}"]))
+    os._exit(fusion_lightning(line))
+
+
+def typed(line: str, folder: Path) -> list[str]:
+    return ["fit", *line.split(), f"--log_dir={folder}"]
 
 
 def wait(pid: int, seconds: float = 300) -> int | str:

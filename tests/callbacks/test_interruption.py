@@ -117,10 +117,10 @@ def test_a_run_is_never_begun_in_the_place_of_another(
 
 @pytest.mark.slow
 def test_runs_that_are_killed_end_like_the_one_that_never_was() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "kill_drill.py"), "--kills", "4", "--steps", "7"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "kill_drill.py"), "--kills", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4/4 ended with the weights" in done.stdout
+    assert "4/4 ended as the run never killed" in done.stdout
 
 
 @pytest.mark.slow
