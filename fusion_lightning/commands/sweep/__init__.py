@@ -180,8 +180,13 @@ def _sampler(space: SweepFile, seed: int) -> "BaseSampler":
 def _ask(study: "Study", space: SweepFile, seed: int) -> "tuple[Trial, dict[str, Any]]":
     """A new trial and the values of its options; they depend on the seed and the trials before it alone."""
     trial = study.ask()
-    study.sampler = _sampler(space, seed + trial.number)
+    study.sampler = _sampler(space, seed + _index(study, trial))
     return trial, {name: space.suggest(trial, name) for name in space.parameters}
+
+
+def _index(study: "Study", trial: "Trial") -> int:
+    """The number of a trial, without those that were only done again: interruptions do not change the search."""
+    return trial.number - sum(one.number < trial.number and "again" in one.user_attrs for one in study.get_trials())
 
 
 def _take_up_interrupted(study: "Study", log_dir: str) -> None:
@@ -200,7 +205,7 @@ def _take_up_interrupted(study: "Study", log_dir: str) -> None:
             os.close(lock)
         study.tell(trial.number, state=TrialState.FAIL)
         if run is not None:
-            study.enqueue_trial(trial.params, user_attrs={"run": run})
+            study.enqueue_trial(trial.params, user_attrs={"run": run, "again": True})
 
 
 def _lock(folder: Path) -> int | None:
@@ -241,7 +246,7 @@ def _run(
     """Run a trial in a process of its own; returns the last line of its error if it failed."""
     from optuna.trial import TrialState
 
-    run = trial.user_attrs.get("run", f"trial-{trial.number:04d}")
+    run = trial.user_attrs.get("run", f"trial-{_index(study, trial):04d}")
     line = space.command_line(values)
     line += [f"--log_dir={log_dir}", f"--experiment={study.study_name}", f"--run_id={run}", "--ckpt_path=last"]
     folder = Path(log_dir) / study.study_name / run
