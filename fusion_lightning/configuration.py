@@ -1,13 +1,23 @@
 """Configuration files: found by name; the parser's errors as one sentence."""
 
+import contextlib
 import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_loader
 
 from fusion_lightning.errors import UserError
 
 _FILE_OPTIONS = ("-c", "--config", "--model", "--data", "--trainer", "--optimizer")
+
+_FRAGMENTS = ("data", "model", "trainer")
+"""What a configuration may leave to another file, by its name."""
+_MOST_VALUES = 100_000
+"""Values of a configuration, those that aliases repeat counted as often as they are: a kilobyte can hold millions."""
 
 
 def config_folder() -> Path:
@@ -46,7 +56,7 @@ def find_config(option: str, name: str) -> str:
     """
     if Path(name).is_file():
         try:
-            Path(name).read_text()
+            Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{option} {name} cannot be read as a configuration: {error}") from error
         return name
@@ -60,6 +70,54 @@ def find_config(option: str, name: str) -> str:
     close = difflib.get_close_matches(Path(name).name, shipped, n=1)
     hint = f"did you mean {close[0]}" if close else f"shipped are {', '.join(shipped)}"
     raise UserError(f"{option} {name}: there is no such file here, nor among the shipped configurations; {hint}")
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """What a YAML file holds, read as UTF-8 wherever the locale is.
+
+    Args:
+        path: The file.
+        what: What it should be, for the error: ``a sweep``.
+
+    Raises:
+        UserError: If it cannot be read, or repeats itself without end.
+    """
+    try:
+        return _load_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as {what}: {' '.join(str(error).split())}") from error
+
+
+def _load_yaml(text: str) -> Any:
+    if "&" in text and "*" in text and _count(yaml.compose(text, yaml.CSafeLoader), {}) > _MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases (*) make more than {_MOST_VALUES:,} values of it: write out what you need")
+    return _parsers_yaml(text)
+
+
+def _count(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """Values in a tree, each counted as often as it is referred to; endless if one holds itself."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # until it is counted: who meets it meanwhile is within it
+        parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
+
+
+def _load_configuration(text: str) -> Any:
+    """What the parser makes of a file or a value; fragments that it names are found as on the command line."""
+    value = _load_yaml(text)
+    for key in _FRAGMENTS if isinstance(value, dict) else ():
+        name = value.get(key)
+        if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+            with contextlib.suppress(UserError):  # it may lie beside the file that names it, where the parser looks
+                value[key] = str(Path(find_config(key, name)).absolute())
+    return value
+
+
+_parsers_yaml = get_loader("yaml")  # which takes 1e-4 for a number, as YAML itself does not
+set_loader("yaml", _load_configuration, exceptions=(yaml.YAMLError,))
 
 
 _NOISE = re.compile(
@@ -81,6 +139,10 @@ def one_sentence(message: str) -> str:
     for pattern, replacement in (
         (r"Parser key \"([^\"]+)\"", r"\1"),
         (r"Problem with given class_path '(?:[\w.]*\.)?(\w+)'", r"\1"),
+        (
+            r"yaml: No module named '([^']+)'",
+            r"there is no \1.yaml here, beside the file that names it, or among the shipped configurations",
+        ),
         (r"Option '([^']+)' is not accepted", r"there is no option '\1'"),
         (r"Expected a dot import path string: (\S+)", r"there is no class \1"),
         (r"Import path .* does not correspond to a subclass of", "it must be a"),

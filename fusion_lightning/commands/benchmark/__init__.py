@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
-import yaml
 from rich.console import Console
 from rich.progress import Progress
 
@@ -23,7 +22,7 @@ from fusion_lightning.commands.benchmark.store import Trial, TrialStore, digests
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.commands.evaluate import metric_names
 from fusion_lightning.commands.tables import Format, print_table
-from fusion_lightning.configuration import resolve_config_names
+from fusion_lightning.configuration import read_yaml, resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.degradations import scenario as find_scenario
 from fusion_lightning.errors import UserError
@@ -281,7 +280,7 @@ class _BenchmarkData:
             if "config" not in entry:
                 raise UserError(f"data set {name!r} must say its `config`, a fragment of configs/data, but got {given}")
             (_, path) = resolve_config_names(["--data", entry.pop("config")])
-            fragment = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["init_args"]
+            fragment = read_yaml(path, "a data set")["init_args"]
             own = entry.pop("scenarios", [] if fragment.get("scenarios") == [] else scenarios)
             asked = {one: [one] for one in own} if isinstance(own, list) else {one: {one: own[one]} for one in own}
             if asked:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from fusion_lightning.configuration import read_yaml
 from fusion_lightning.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -115,10 +114,7 @@ def read_sweep(path: str | Path) -> SweepFile:
     Raises:
         UserError: If it cannot be read or asks for something that is not known here.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as a sweep: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "a sweep")
     try:
         return _parse(content)
     except UserError as error:
@@ -177,7 +173,6 @@ def _distribution(name: str, rule: Any) -> "BaseDistribution":
         if not isinstance(rule["values"], list) or not rule["values"]:
             raise UserError(f"`parameters.{name}.values` must be a list of values, but got {rule['values']!r}")
         return CategoricalDistribution(rule["values"])
-    rule = {key: _number(value) for key, value in rule.items()}
     low, high = rule.get("min"), rule.get("max")
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)) or not low < high:
         raise UserError(f"`parameters.{name}` needs `values`, or numbers `min` < `max`, but got {rule}")
@@ -190,13 +185,6 @@ def _distribution(name: str, rule: Any) -> "BaseDistribution":
         raise UserError(f"`parameters.{name}.min` must be above 0 for {kind}, but got {low}")
     # on a logarithmic scale Optuna has no steps: what is drawn there is as fine as it comes
     return FloatDistribution(float(low), float(high), log=log, step=rule.get("q") if kind == "q_uniform" else None)
-
-
-def _number(value: Any) -> Any:
-    """The number in a text such as 1e-4, which YAML takes for one only as 1.0e-4; anything else as it is."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+\.?\d*[eE][-+]?\d+", value):
-        return float(value)
-    return value
 
 
 def _hyperband(rule: Any) -> tuple[int | None, int]:
