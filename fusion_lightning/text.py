@@ -1,4 +1,4 @@
-"""Names as the text that they are, wherever they are written: nothing in them is live."""
+"""Escaping of names for terminals, Markdown, LaTeX and file names."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a resumed run is optimized with: what is configured now, not what was when it began."""
+"""Optimizer and scheduler settings of a resumed run: those configured now, not those of its beginning."""
 
 import inspect
 import warnings
@@ -18,7 +18,7 @@ _CHANGING = ("lr", "momentum", "betas")
 
 
 class ConfiguredOptimization(Callback):
-    """Trains on with the optimizer's and the scheduler's settings that are configured, and says what has changed.
+    """Applies the configured optimizer and scheduler settings to a resumed run, and reports changes.
 
     The Trainer goes on with those of the checkpoint, whatever is configured. Where they differ, the schedule is gone
     through again up to the step at hand, as if it had been so from the beginning; the optimizer's moments stay.

@@ -1,4 +1,4 @@
-"""How far a run is: one bar with the loss, the last score and the time left, and a word at its end."""
+"""Progress bar of a run: loss, last score and time left, and a summary at its end."""
 
 import math
 import time
@@ -20,7 +20,7 @@ _LONG = 5000
 
 
 class RunProgress(ProgressBar):
-    """One bar over all steps of a training, or all batches of a test, with the loss, the last score and the time left.
+    """Progress bar over all steps of a training, or all batches of a test: loss, last score, time left.
 
     Where there is no terminal, as in a batch system's log, a line per validation says the same.
     """

@@ -1,4 +1,4 @@
-"""Write a method as a file that runs without this package."""
+"""The `export` command: a method as a file that runs without this package."""
 
 import hashlib
 import json

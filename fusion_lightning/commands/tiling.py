@@ -1,4 +1,4 @@
-"""Fusing images that are too large for the memory: tile by tile, with overlaps that are blended."""
+"""Tiled fusion of images too large for the memory, with blended overlaps."""
 
 import math
 from collections.abc import Iterator
