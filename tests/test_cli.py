@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from fusion_lightning.callbacks import Previews
 from fusion_lightning.configuration import one_sentence, resolve_config_names
 from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import FUNCTION_COMMANDS, TRAINER_COMMANDS, main
@@ -197,18 +196,3 @@ def test_fuse_keeps_the_size_and_never_overwrites(places: dict[str, str], capsys
     assert "already there" in capsys.readouterr().err
     assert (folder / "out" / "restored_a" / "x.png").stat().st_mtime_ns == kept
     assert main([*command, "--overwrite"]) == 0
-
-
-def test_previews_can_be_turned_off() -> None:
-    previews = Previews(count=0)
-    previews._collect({"output": {}, "rows": []}, {"name": ["x"]})  # type: ignore[typeddict-item]
-    assert previews._rows == []
-
-
-def test_previews_of_a_batch_larger_than_asked_for_are_labelled() -> None:
-    previews = Previews(count=2)
-    image = torch.rand(5, 1, 8, 8)
-    batch = {"source_a": image, "source_b": image, "name": list("abcde")}
-    previews._collect({"output": {"fused": image}, "rows": []}, batch)  # type: ignore[typeddict-item]
-    assert len(previews._rows) == 2
-    assert previews._labels == ["source a", "source b", "fused"]

@@ -1,19 +1,11 @@
 """What every method gets from its base class."""
 
-import math
-from pathlib import Path
-
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.callbacks import ScoreTable
-from fusion_lightning.callbacks.scores import score_table
-from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
-from fusion_lightning.imaging.resize import same_size
-from fusion_lightning.methods import Average, CLEDStage1, FusionMethod, load_method, read_checkpoint
+from fusion_lightning.methods import Average, CLEDStage1, FusionMethod
 
 from .conftest import make_batch
 
@@ -40,60 +32,9 @@ def test_restoration_is_scored_where_something_went_wrong() -> None:
     assert mean == pytest.approx(sum(parts) / 3, abs=1e-4)
 
 
-def test_the_table_leaves_undefined_scores_out_of_the_mean() -> None:
-    rows = [
-        {"name": "x", "scenario": "noise", "scores": {"MI": 1.0, "SCD": math.nan}},
-        {"name": "y", "scenario": "noise", "scores": {"MI": 3.0, "SCD": 0.5}},
-    ]
-    header, _, _, mean = score_table(rows)
-    assert header == ["name", "scenario", "MI", "SCD"]
-    assert mean == ["mean", "", 2.0, 0.5]
-
-
-def test_an_earlier_table_is_set_aside(tmp_path: Path) -> None:
-    data = FusionData(length=8, scene_size=64, scenarios=["clean"], batch_size=1, num_workers=0)
-    for _ in range(2):
-        trainer = Trainer(
-            logger=False, accelerator="cpu", callbacks=[ScoreTable(str(tmp_path))], enable_progress_bar=False
-        )
-        trainer.test(Average(), datamodule=data, verbose=False)
-    assert (tmp_path / "scores.csv").read_text() == (tmp_path / "scores-2.csv").read_text()
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
-
-
 def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(UserError, match="Qabff"):
         Average(metrics=["Qabff"])
-
-
-def test_same_size_enlarges_the_smaller_image() -> None:
-    small, large = same_size(torch.rand(1, 1, 8, 8), torch.rand(1, 3, 16, 24))
-    assert small.shape[-2:] == large.shape[-2:] == (16, 24)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "cannot be read"),
-        (b"not a checkpoint", "cannot be read"),
-        ({"state_dict": {}}, "not written by a fusion method"),
-        ({"state_dict": {}, "method": "Elsewhere", "hyper_parameters": {}}, "not known here"),
-        ({"state_dict": {}, "method": "CLEDStage1", "hyper_parameters": {"size": "tiny"}}, "does not fit"),
-        ({"state_dict": {}, "method": "CLEDStage1", "hyper_parameters": {"old": 1}}, "does not fit"),
-    ],
-)
-def test_a_bad_checkpoint_is_named(content: object, words: str, tmp_path: Path) -> None:
-    path = tmp_path / "bad.ckpt"
-    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(UserError, match=words) as refusal:
-        load_method(path)
-    assert str(path) in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
-
-def test_a_missing_checkpoint_is_named() -> None:
-    with pytest.raises(UserError, match="there is no checkpoint"):
-        read_checkpoint("nowhere.ckpt")
 
 
 def test_weights_are_channels_last_and_frozen_ones_are_not_optimized() -> None:

@@ -1,0 +1,32 @@
+"""The score table: means, and tables that are there already."""
+
+import math
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+
+from fusion_lightning.callbacks import ScoreTable
+from fusion_lightning.callbacks.scores import score_table
+from fusion_lightning.datamodules import FusionData
+from fusion_lightning.methods import Average
+
+
+def test_the_table_leaves_undefined_scores_out_of_the_mean() -> None:
+    rows = [
+        {"name": "x", "scenario": "noise", "scores": {"MI": 1.0, "SCD": math.nan}},
+        {"name": "y", "scenario": "noise", "scores": {"MI": 3.0, "SCD": 0.5}},
+    ]
+    header, _, _, mean = score_table(rows)
+    assert header == ["name", "scenario", "MI", "SCD"]
+    assert mean == ["mean", "", 2.0, 0.5]
+
+
+def test_an_earlier_table_is_set_aside(tmp_path: Path) -> None:
+    data = FusionData(length=8, scene_size=64, scenarios=["clean"], batch_size=1, num_workers=0)
+    for _ in range(2):
+        trainer = Trainer(
+            logger=False, accelerator="cpu", callbacks=[ScoreTable(str(tmp_path))], enable_progress_bar=False
+        )
+        trainer.test(Average(), datamodule=data, verbose=False)
+    assert (tmp_path / "scores.csv").read_text() == (tmp_path / "scores-2.csv").read_text()
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
