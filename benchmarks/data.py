@@ -21,7 +21,8 @@ from rich.table import Table
 
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.datamodules.dataset import FusionDataset
-from fusion_lightning.datamodules.pairs import FolderPairs, find_pairs
+from fusion_lightning.datamodules.pairing import find_pairs
+from fusion_lightning.datamodules.pairs import FolderPairs
 from fusion_lightning.datamodules.sampler import SampleKey
 from fusion_lightning.datamodules.synthetic.phantoms import render_slice
 from fusion_lightning.datamodules.synthetic.scenes import render_scene

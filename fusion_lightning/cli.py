@@ -38,7 +38,7 @@ from fusion_lightning.callbacks import (
 )
 from fusion_lightning.checkpoints import AtomicCheckpointIO, BestCheckpoint, RunCheckpoint, best_checkpoint
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
-from fusion_lightning.configuration import one_sentence, resolve_config_names
+from fusion_lightning.configuration import expand_home, one_sentence, resolve_config_names
 from fusion_lightning.datamodules import FusionData, why_workers_ended
 from fusion_lightning.errors import UserError
 from fusion_lightning.functions_cli import OneSentenceParser
@@ -142,7 +142,7 @@ class FusionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without LightningCLI's warning about ``sys.argv``: our arguments are always explicit."""
-        self.config = parser.parse_args(args)
+        self.config = expand_home(parser.parse_args(args))
 
     def _parse_ckpt_path(self) -> None:
         """Take the method's hyper-parameters from the checkpoint, if it holds the class that is asked for.

@@ -2,13 +2,14 @@
 
 import contextlib
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import get_loader, set_loader
+from jsonargparse import Namespace, get_loader, set_loader
 
 from fusion_lightning.errors import UserError
 
@@ -25,6 +26,19 @@ def config_folder() -> Path:
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
+
+
+def expand_home(value: Any) -> Any:
+    """Every text in parsed options that begins with ``~``, as a path from the home folder; all else as it is."""
+    if isinstance(value, str):
+        return os.path.expanduser(value) if value.startswith("~") else value
+    if isinstance(value, Namespace):
+        for key, part in vars(value).items():
+            setattr(value, key, expand_home(part))
+        return value
+    if isinstance(value, dict):
+        return {key: expand_home(part) for key, part in value.items()}
+    return [expand_home(part) for part in value] if isinstance(value, list) else value
 
 
 def resolve_config_names(args: Sequence[str]) -> list[str]:
@@ -54,6 +68,7 @@ def find_config(option: str, name: str) -> str:
     Raises:
         UserError: If there is none.
     """
+    name = os.path.expanduser(name)
     if Path(name).is_file():
         try:
             Path(name).read_text(encoding="utf-8")

@@ -85,7 +85,7 @@ def _table(runs: dict[str, Path]) -> Table:
     names = {"stage2": "CLED-Fusion", "average": "average", "maximum": "maximum"}
     rows = {}
     for name, path in runs.items():
-        with (path / "scores.csv").open(newline="") as file:
+        with (path / "scores.csv").open(newline="", encoding="utf-8") as file:
             mean = list(csv.DictReader(file))[-1]
         rows[names[name]] = [float(mean[metric]) for metric in _SHOWN]
     table = Table("method", *(f"{metric} {'↓' if metric == 'Nabf' else '↑'}" for metric in _SHOWN))

@@ -1,7 +1,9 @@
-"""User-facing exceptions, checks of option values, and OSError in plain words."""
+"""User-facing exceptions and remarks, checks of option values, and OSError in plain words."""
 
 import errno
 import signal
+import sys
+from functools import cache
 from typing import Any, get_args
 
 
@@ -27,6 +29,12 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices) or tuple(choices)
     if value not in allowed:
         raise UserError(f"`{name}` must be one of {', '.join(map(str, allowed))}, but got {value!r}")
+
+
+@cache
+def notice(sentence: str) -> None:
+    """Say something the user should know, on standard error and once: work goes on."""
+    print(f"note: {sentence}", file=sys.stderr)
 
 
 class Interrupted(BaseException):

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from fusion_lightning.configuration import one_sentence, resolve_config_names
+from fusion_lightning.configuration import expand_home, one_sentence, resolve_config_names
 from fusion_lightning.text import printable
 
 
@@ -38,7 +38,7 @@ def parse_function_command(args: Sequence[str]) -> tuple[Callable[..., None], di
     values = parser.parse_args(_gather_lists(function, resolve_config_names(rest)))
     if takes_values_from_file:
         values.pop("config", None)
-    return function, dict(parser.instantiate_classes(values))
+    return function, dict(parser.instantiate_classes(expand_home(values)))
 
 
 def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[str]:

@@ -261,7 +261,7 @@ def _write_images(folder: Path, good: np.ndarray) -> None:
         (folder / name / file).write_bytes(data)
     (folder / "folder" / "x.png").mkdir(parents=True)
     (folder / "float").mkdir()
-    cv2.imwrite(str(folder / "float" / "x.tiff"), good.astype(np.float32))
+    cv2.imwrite(str(folder / "float" / "x.tiff"), good.astype(np.float32) * 100)
 
 
 def _state(folder: str) -> dict[str, str]:

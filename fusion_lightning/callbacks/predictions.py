@@ -7,6 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fusion_lightning.batch import FusionBatch, FusionOutput
 from fusion_lightning.callbacks.folders import shared_folder
+from fusion_lightning.errors import UserError
+from fusion_lightning.files import remove_unfinished
 from fusion_lightning.imaging.convert import to_image
 from fusion_lightning.imaging.io import write_image
 
@@ -24,6 +26,12 @@ class PredictionWriter(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Share the folder among processes."""
         self.folder = shared_folder(trainer, self.folder)
+        root = getattr(getattr(trainer, "datamodule", None), "root", None)
+        if stage == "predict" and root is not None:
+            if Path(root).expanduser().resolve().is_relative_to(Path(self.folder).resolve()):
+                raise UserError(f"`data.root` {root} lies where the predictions go: choose another --run_id")
+            if trainer.is_global_zero:
+                remove_unfinished(Path(self.folder))
 
     def on_predict_batch_end(
         self,

@@ -11,12 +11,15 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from fusion_lightning.commands.pairing import images_by_stem
 from fusion_lightning.commands.statistics import Scores, comparison, differences, summary, undefined
 from fusion_lightning.commands.tables import Format, print_table
+from fusion_lightning.datamodules.check import check_pairs
+from fusion_lightning.datamodules.pairing import pair_images
+from fusion_lightning.datamodules.pairs import Side, fit_sizes
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
-from fusion_lightning.imaging.io import read_image
+from fusion_lightning.imaging.io import SUFFIXES, read_image, resize_image
+from fusion_lightning.imaging.windows import Window
 from fusion_lightning.metrics import METRICS, to_grey_levels
 from fusion_lightning.text import printable
 
@@ -33,22 +36,30 @@ def evaluate(
     metrics: str | list[str] = "MI,VIF,Qabf,Nabf,SSIM",
     output: str | None = None,
     format: Format = "table",
+    window_a: str | None = None,
+    window_b: str | None = None,
+    resize: Side | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Score one or several folders of fused images against their sources, paired by file stem.
+    """Score one or several folders of fused images against their sources, paired by name.
 
     Prints a table: mean ± standard deviation over the images. Several folders are compared: the best of every metric
     in bold, the second underlined, and the differences to the best with 95 % confidence intervals (paired bootstrap).
-    Colour is scored as grey, 16 bits as 8. An image for which a metric is undefined is named and left out of its mean.
+    Colour is scored as grey, and all as levels from 0 to 255. A source of lower resolution is enlarged to the other's
+    size, which the fusion must have. An image for which a metric is undefined is named and left out of its mean.
 
     Args:
-        source_a: The image, or folder of images, that carries intensity (infrared, PET, SPECT, CT).
-        source_b: The image, or folder of images, that carries detail (visible, MRI).
-        fused: The fused image, or folder of images; several to compare methods, called by their folders' names.
+        source_a: The image, folder of images or pattern (``"DIR/*_IR.jpg"``) that carries intensity (infrared, PET,
+            SPECT, CT).
+        source_b: The same for what carries detail (visible, MRI).
+        fused: The fused image, folder of images or pattern; several to compare methods, called by their folders' names.
         metrics: Names separated by commas, or ``all``.
         output: CSV file to write: one row per image and a final ``mean`` row; ``name``, then a column per metric.
             With several fused folders, one file for each: ``scores.csv`` becomes ``scores-METHOD.csv``.
         format: ``table`` for the terminal, ``markdown`` or ``latex``.
+        window_a: Which values of source a become black and white, as when it was fused; see ``fuse``.
+        window_b: The same for source b.
+        resize: Bring both sources to the size of this one; without it, sides of different ratios are refused.
         overwrite: Replace an output file that already exists.
 
     Raises:
@@ -58,18 +69,21 @@ def evaluate(
     names = metric_names(metrics)
     folders = _method_folders(fused)
     outputs = _outputs(output, list(folders), overwrite)
-    pairs = _find(source_a, source_b, folders)
-    _check(pairs)
-    scores = _score(pairs, list(folders), names)
+    windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
+    fused_places = {f"--fused {method}": place for method, place in folders.items()}
+    pairs = pair_images({"--source-a": source_a, "--source-b": source_b, **fused_places})
+    images = _Images(pairs, windows, resize)
+    check_pairs(images)
+    scores = _score(images, list(folders), names)
     if len(folders) == 1:
-        print_table(summary(next(iter(scores.values())), len(pairs)), format)
+        print_table(summary(next(iter(scores.values())), len(images)), format)
     else:
         print_table(comparison(scores), format)
         print_table(differences(scores), format)
-    for sentence in undefined(scores, list(pairs)):
+    for sentence in undefined(scores, images.names):
         print(printable(sentence))
     for method, path in outputs.items():
-        _write(path, list(pairs), scores[method])
+        _write(path, images.names, scores[method])
         print(f"scores written to {path}")
 
 
@@ -93,7 +107,8 @@ def _method_folders(fused: Sequence[str]) -> dict[str, str]:
     """Name of every method and where its images are: the folder's name, or the whole path where names repeat."""
     if not fused:
         raise UserError("--fused needs at least one folder of fused images")
-    short = [Path(path).resolve().name for path in fused]
+    places = [Path(path).expanduser().resolve() for path in fused]
+    short = [place.parent.name if "*" in place.name else place.name for place in places]
     folders = dict(zip(short if len(set(short)) == len(short) else fused, fused, strict=True))
     if len(folders) < len(fused):
         raise UserError(f"--fused names the same folder twice: {', '.join(fused)}")
@@ -104,76 +119,69 @@ def _outputs(output: str | None, methods: Sequence[str], overwrite: bool) -> dic
     """Which file every method's scores go to; none without `output`."""
     if output is None:
         return {}
-    path = Path(output)
+    path = Path(output).expanduser()
     if path.is_dir():
         raise UserError(f"--output {output} is a folder: give a file, for example {path / 'scores.csv'}")
+    if path.suffix.lower() in SUFFIXES:
+        raise UserError(f"--output {output} has the name of an image: give a CSV file, for example scores.csv")
     paths = dict.fromkeys(methods, path)
     if len(methods) > 1:
         paths = {method: path.with_stem(f"{path.stem}-{method.strip('/').replace('/', '_')}") for method in methods}
+    if len(set(paths.values())) < len(methods):
+        raise UserError(f"--output: {', '.join(methods)} would be written into one file: rename one of the folders")
     taken = [str(path) for path in paths.values() if path.exists()]
     if taken and not overwrite:
         raise UserError(f"{', '.join(taken)} already exists: choose another --output, or add --overwrite true")
     return paths
 
 
-def _find(source_a: str, source_b: str, folders: dict[str, str]) -> dict[str, Files]:
-    """The files of every image, by stem in the order of the names; whatever has no partner is named."""
-    places = {"--source-a": source_a, "--source-b": source_b} | {f"--fused {m}": path for m, path in folders.items()}
-    found = {place: images_by_stem(path, place.split()[0]) for place, path in places.items()}
-    if all(Path(path).is_file() for path in places.values()):
-        return {Path(source_a).stem: {place: next(iter(images.values())) for place, images in found.items()}}
-    stems = sorted({stem for images in found.values() for stem in images})
-    alone = [
-        f"{stem} is missing in {place.split()[0]} {places[place]}"
-        for stem in stems
-        for place, images in found.items()
-        if stem not in images
-    ]
-    # The readable and complete ones are checked all the same, so that one error names everything there is to mend.
-    pairs = {stem: {place: images[stem] for place, images in found.items() if stem in images} for stem in stems}
-    if alone:
-        _check(pairs, alone)
-    return pairs
+class _Images:
+    """The images of every pair: by its place, RGB or grey as float64 (1, C, H, W), levels divided by 255."""
+
+    def __init__(self, pairs: dict[str, Files], windows: tuple[Window, Window], resize: Side | None) -> None:
+        self.names = list(pairs)
+        self._pairs = list(pairs.values())
+        self._windows = dict(zip(("--source-a", "--source-b"), windows, strict=True))
+        self._resize = resize
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        files = {place: str(path) for place, path in self._pairs[index].items()}
+        full = Window("none", "--window")  # a fusion needs none
+        images = {place: read_image(path, None, self._windows.get(place, full)) for place, path in files.items()}
+        sources = {side: images.pop(place) for side, place in zip("ab", self._windows, strict=True)}
+        sources = fit_sizes(sources, dict(zip("ab", files.values(), strict=False)), self._resize)
+        height, width = (max(image.shape[axis] for image in sources.values()) for axis in (0, 1))
+        for place, image in images.items():
+            if image.shape[:2] != (height, width):
+                size = f"{image.shape[1]}×{image.shape[0]}"
+                raise UserError(f"`{files[place]}` has {size} pixels, but its sources have {width}×{height}")
+        images |= {f"--source-{side}": resize_image(image, (height, width)) for side, image in sources.items()}
+        return {place: _levels(image) for place, image in images.items()}
 
 
-def _check(pairs: dict[str, Files], problems: Sequence[str] = ()) -> None:
-    """Read every image once before anything is scored, and name all that cannot be used."""
-    found = list(problems)
-    for files in track(pairs.values(), "checking", console=_PROGRESS, transient=True):
-        sizes: dict[tuple[int, ...], Path] = {}
-        for path in files.values():
-            try:
-                sizes.setdefault(read_image(path, channels=3).shape[:2], path)
-            except UserError as error:
-                found.append(str(error).rstrip("."))
-        if len(sizes) > 1:
-            found.append(" but ".join(f"{path} is {width}x{height}" for (height, width), path in sizes.items()))
-    if found:
-        raise UserError(f"{len(found)} of the images cannot be scored: {'; '.join(found)}")
-
-
-def _score(pairs: dict[str, Files], methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Scores]:
+def _score(images: _Images, methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Scores]:
     """Method -> metric -> one value per pair."""
     definitions = {name: METRICS[name]() for name in metrics}
-    scores: dict[str, Scores] = {method: {name: np.full(len(pairs), np.nan) for name in metrics} for method in methods}
-    steps = [(row, stem, method) for row, stem in enumerate(pairs) for method in methods]
-    for row, stem, method in track(steps, "scoring", console=_PROGRESS, transient=True):
-        files = pairs[stem]
-        levels = to_grey_levels(*(_read(files[place]) for place in (f"--fused {method}", "--source-a", "--source-b")))
-        for name, metric in definitions.items():
-            try:
-                scores[method][name][row] = metric.score_grey(levels).item()
-            except UserError as error:
-                raise UserError(f"{stem}: {error}") from error
+    scores: dict[str, Scores] = {method: {name: np.full(len(images), np.nan) for name in metrics} for method in methods}
+    for row in track(range(len(images)), "scoring", console=_PROGRESS, transient=True):
+        pair = images[row]
+        for method in methods:
+            levels = to_grey_levels(pair[f"--fused {method}"], pair["--source-a"], pair["--source-b"])
+            for name, metric in definitions.items():
+                try:
+                    scores[method][name][row] = metric.score_grey(levels).item()
+                except UserError as error:
+                    raise UserError(f"{images.names[row]}: {error}") from error
     return scores
 
 
-def _read(path: Path) -> Tensor:
-    """An image (1, 1 or 3, H, W), float64: its levels divided by 255 exactly enough to be levels again."""
-    image = read_image(path, channels=3)
-    if (image == image[..., :1]).all():
-        image = image[..., :1]
-    return torch.from_numpy(image.transpose(2, 0, 1).copy())[None].double() / 255
+def _levels(image: np.ndarray) -> Tensor:
+    """An image (1, C, H, W), float64: 8-bit levels divided by 255 exactly enough to be levels again."""
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].double()
+    return pixels / 255 if image.dtype == np.uint8 else pixels
 
 
 def _write(path: Path, names: Sequence[str], scores: Scores) -> None:

@@ -1,7 +1,8 @@
-"""The `fuse` command: fuses images on disk with a checkpoint."""
+"""The `fuse` command: fuses images on disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -10,14 +11,20 @@ from rich.progress import track
 from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, require_finite, to_device
 from fusion_lightning.commands.assumed import assumed_degradation
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
-from fusion_lightning.commands.pairing import pair_by_stem
+from fusion_lightning.commands.manifest import Item, Journal, digest
 from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
-from fusion_lightning.errors import UserError
+from fusion_lightning.datamodules.check import check_pairs
+from fusion_lightning.datamodules.pairing import pair_images
+from fusion_lightning.datamodules.pairs import Side, read_sources
+from fusion_lightning.errors import UserError, check_choice, notice
+from fusion_lightning.files import alone_in, output_folder
 from fusion_lightning.imaging.color import ColorRule
 from fusion_lightning.imaging.contact_sheet import contact_sheet
-from fusion_lightning.imaging.convert import grey_if_equal, to_image, to_tensor
-from fusion_lightning.imaging.io import read_image, write_image
-from fusion_lightning.methods import FusionMethod, load_method
+from fusion_lightning.imaging.convert import to_image, to_tensor
+from fusion_lightning.imaging.io import write_image
+from fusion_lightning.imaging.windows import Window
+from fusion_lightning.methods import FusionMethod, Specification, build_method, load_method
+from fusion_lightning.methods.vocabulary import DEFAULT, SHORT_NAMES, spelled_out
 
 _RESTORED = ("restored_a", "restored_b", "weight")
 _PARTS = ("", *_RESTORED, "trajectory")
@@ -25,10 +32,11 @@ _PARTS = ("", *_RESTORED, "trajectory")
 
 
 def fuse(
-    checkpoint: str,
     source_a: str,
     source_b: str,
     output: str,
+    method: str | None = None,
+    checkpoint: str | None = None,
     strength_a: float = 1.0,
     strength_b: float = 1.0,
     balance: float = 0.5,
@@ -36,6 +44,10 @@ def fuse(
     degradation_a: str | None = None,
     degradation_b: str | None = None,
     noise: float = 0.0,
+    window_a: str | None = None,
+    window_b: str | None = None,
+    resize: Side | None = None,
+    bits: Literal[8, 16] = 8,
     restored: bool = False,
     trajectory: bool = False,
     overwrite: bool = False,
@@ -43,15 +55,20 @@ def fuse(
     precision: Precision = "fp32",
     tile: int | None = None,
 ) -> None:
-    """Fuse two images, or two folders of images paired by file stem, at their own size.
+    """Fuse two images, or two folders of images paired by name, at their own size.
 
-    Writes ``OUTPUT/<stem>.png``, in colour when one source is in colour.
+    Writes ``OUTPUT/<name>.png``, in colour when one source is in colour, and a line for each into
+    ``OUTPUT/fuse.jsonl``: what was fused, and how. The same command typed again goes on where it was interrupted.
 
     Args:
-        checkpoint: A ``.ckpt`` file written by ``fit``.
-        source_a: The image, or folder of images, that carries intensity (infrared, PET, SPECT, CT).
-        source_b: The image, or folder of images, that carries detail (visible, MRI).
-        output: Folder for the results.
+        source_a: The image, folder of images or pattern (``"DIR/*_IR.jpg"``) that carries intensity (infrared, PET,
+            SPECT, CT).
+        source_b: The same for what carries detail (visible, MRI).
+        output: Folder for the results; no source may lie in it.
+        method: What fuses: ``average``, ``maximum``, ``laplacian``, ``guided``, ``wavelet``, ``overlay:ALPHA`` (source
+            a over b), ``ifcnn=FILE`` or ``gifnet=FILE`` (published weights), a ``.ckpt`` file written by ``fit``, or a
+            class that needs no training. By default ``laplacian``.
+        checkpoint: The same as ``--method`` for a ``.ckpt`` file.
         strength_a: Removal strength for source a: 0 keeps its degradation, 1 removes it.
         strength_b: Removal strength for source b.
         balance: Cross-modal balance: 0 leans to source a, 1 to source b, 0.5 is as trained.
@@ -61,6 +78,13 @@ def fuse(
             ``"blur(sigma=2)+downsample(4)"``; the image then has its sensor's own size.
         degradation_b: What happened to source b.
         noise: Standard deviation of the noise on both sources, in [0, 1] units: 0.03 is 8 grey levels of 255.
+        window_a: Which values of source a become black and white: ``percentile:LO,HI``, ``raw:LO,HI``, ``suv:LO,HI``,
+            ``minmax``, ``agc`` or ``none``. It has to be named for files of more than 8 bits that use less than a tenth
+            of their range, and for values that have none.
+        window_b: The same for source b.
+        resize: Bring both sources to the size of this one, stretching the other if need be; without it, sides of
+            different ratios are refused, and the source of lower resolution is enlarged.
+        bits: 8 or 16 per channel of the fusion and the restored sources.
         restored: Also write the restored sources, into ``OUTPUT/restored_a`` and ``OUTPUT/restored_b``, and the weight
             map of methods that have one.
         trajectory: Also draw what the diffusion removed, step by step, into ``OUTPUT/trajectory``.
@@ -75,40 +99,64 @@ def fuse(
     """
     controls = Controls(strength_a, strength_b, balance)
     degradation = assumed_degradation(degradation_a, degradation_b, noise)
-    pairs = pair_by_stem({"--source-a": source_a, "--source-b": source_b})
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output {output} is a file: give a folder")
-    taken = [path for part in _PARTS for name in pairs if (path := folder / part / f"{name}.png").exists()]
-    if taken and not overwrite:
-        raise UserError(f"{taken[0]} is already there: choose another --output, or add --overwrite")
-    method = load_method(checkpoint).eval().to(find_device(device)).to(memory_format=torch.channels_last)
-    if (degradation["a"] or degradation["b"]) and not method.uses_degradation:
-        raise UserError(f"{type(method).__name__} makes no use of --degradation-a, --degradation-b and --noise")
-    if trajectory and type(method).trajectory_sheet is FusionMethod.trajectory_sheet:
-        raise UserError(f"{type(method).__name__} has no trajectory: leave --trajectory false")
+    check_choice("bits", bits, (8, 16))
+    pairs = pair_images({"--source-a": source_a, "--source-b": source_b})
+    windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
+    inputs = SourcePairs(pairs, windows, resize, degradation)
+    folder = output_folder(output, (path for files in pairs.values() for path in files.values()), _PARTS)
+    chosen = _method_name(method, checkpoint)
+    fuser = _open(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
+    if (degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
+        raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
+    if trajectory and type(fuser).trajectory_sheet is FusionMethod.trajectory_sheet:
+        raise UserError(f"{type(fuser).__name__} has no trajectory: leave --trajectory false")
     if trajectory and tile:
         raise UserError("--trajectory draws the whole image at once: leave --tile out")
-    method.color_rule = color or method.color_rule
-    bf16 = runs_in_bf16(precision, method.device)
-    for name, files in track(pairs.items(), description="fusing"):
-        batch = _read_pair(name, files, degradation)
-        side = None if trajectory else find_tile(tile, method, batch)
-        if side is not None and method.sees_whole_image:
-            print(
-                f"{name}: fused in tiles of {side} pixels. {type(method).__name__} looks at the whole image, so the "
-                "result differs from that of --tile 0"
-            )
-        result = fuse_batch(method, batch, controls, bf16, side)
-        if "fused" in result:
-            write_image(folder / f"{name}.png", result["fused"])
-        for part in _RESTORED:
-            if part in result and (restored or "fused" not in result):
-                write_image(folder / part / f"{name}.png", result[part])
-        if trajectory and (steps := method.trajectory_sheet(to_device(batch, method.device))) is not None:
-            rows, labels = steps
-            write_image(folder / "trajectory" / f"{name}.png", contact_sheet(rows, labels, 256))
-    print(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} fused into {folder}")
+    fuser.color_rule = color or fuser.color_rule
+    bf16 = runs_in_bf16(precision, fuser.device)
+    recipe = {
+        "method": chosen,
+        "weights": {text: digest(Path(text)) for text in (chosen.partition("=")[2] or chosen,) if Path(text).is_file()},
+        "controls": [strength_a, strength_b, balance],
+        "color": fuser.color_rule,
+        "degradation": [degradation_a, degradation_b, noise],
+        "windows": [window_a, window_b],
+        "resize": resize,
+        "bits": bits,
+        "parts": [restored, trajectory],
+        "bf16": bf16,
+        "tile": tile,
+    }
+    journal = Journal(folder / "fuse.jsonl")
+    items = [_planned(name, files, recipe) for name, files in pairs.items()]
+    left = items if overwrite else _left(items, journal, folder)
+    again = {item["name"] for item in left}
+    check_pairs(inputs)
+    with alone_in(folder):
+        journal.keep({name: item for name, item in journal.items.items() if name not in again})
+        for item in track(left, description="fusing"):
+            batch = inputs[inputs.names.index(item["name"])]
+            side = None if trajectory else find_tile(tile, fuser, batch)
+            if side is not None and fuser.sees_whole_image:
+                print(
+                    f"{item['name']}: fused in tiles of {side} pixels. {type(fuser).__name__} looks at the whole image, "
+                    "so the result differs from that of --tile 0"
+                )
+            images = fuse_batch(fuser, batch, controls, bf16, side, bits)
+            parts = [part for part in _RESTORED if part in images and (restored or "fused" not in images)]
+            results = {Path(part) / f"{item['name']}.png": images[part] for part in parts}
+            if trajectory and (steps := fuser.trajectory_sheet(to_device(batch, fuser.device))) is not None:
+                results[Path("trajectory") / f"{item['name']}.png"] = contact_sheet(*steps, 256)
+            if "fused" in images:
+                results[Path(f"{item['name']}.png")] = images["fused"]
+            for path in results:
+                (folder / path).unlink(missing_ok=True)
+            # the line comes first: a file that is there then was written as it says
+            journal.add({**item, "files": [path.as_posix() for path in results]})
+            for path, image in results.items():
+                write_image(folder / path, image)
+    there = f" ({len(items) - len(left)} were there already)" if len(left) < len(items) else ""
+    print(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} fused into {folder}{there}")
 
 
 @torch.inference_mode()
@@ -118,8 +166,13 @@ def fuse_batch(
     controls: Controls | None = None,
     bf16: bool = False,
     tile: int | None = None,
+    bits: Literal[8, 16] = 8,
 ) -> dict[str, np.ndarray]:
-    """Fuse one pair (a batch of one), whole or in tiles, and return 8-bit images, grey without a source in colour."""
+    """Fuse one pair (a batch of one), whole or in tiles; images of 8 or 16 bits, grey without a source in colour.
+
+    Raises:
+        UserError: If the result holds NaN or Inf.
+    """
     colored = batch["source_a"].shape[1] == 3 or batch["source_b"].shape[1] == 3
     with torch.autocast(method.device.type, dtype=torch.bfloat16, enabled=bf16):
         if tile is None:
@@ -127,18 +180,84 @@ def fuse_batch(
         else:
             output = fuse_in_tiles(method, batch, controls, tile)
     require_finite(output, batch["name"])
-    images = {part: to_image(value[0]) for part, value in output.items()}
-    if "fused" in images and not colored and images["fused"].ndim == 3:
-        images["fused"] = np.round(images["fused"].mean(axis=2)).astype(np.uint8)
+    images = {}
+    for part, value in output.items():
+        grey = part == "fused" and not colored and value.shape[1] == 3
+        images[part] = to_image(value[0].mean(dim=0, keepdim=True) if grey else value[0], bits)
     return images
 
 
-def _read_pair(name: str, files: Mapping[str, Path], degradation: SampleDegradation) -> FusionBatch:
-    """One pair as a batch of one; a source whose three channels are equal is grey."""
-    path_a, path_b = files.values()
-    a, b = (to_tensor(grey_if_equal(read_image(path, channels=3))) for path in (path_a, path_b))
-    if a.shape[0] == b.shape[0] == 3:
-        raise UserError(f"{path_a} and {path_b} are both in colour, but only one source may be: convert one to grey")
-    return FusionBatch(
-        source_a=a[None], source_b=b[None], clean_a=a[None], clean_b=b[None], degradation=[degradation], name=[name]
-    )
+class SourcePairs:
+    """The pairs to fuse, by number, each as a batch of one; read when they are asked for.
+
+    Args:
+        pairs: Name -> the files of both sources.
+        windows: Their tone windows.
+        resize: The source whose size both get.
+        degradation: What is known to have happened to them.
+    """
+
+    def __init__(
+        self,
+        pairs: Mapping[str, Mapping[str, Path]],
+        windows: tuple[Window, Window],
+        resize: Side | None,
+        degradation: SampleDegradation,
+    ) -> None:
+        self.names = list(pairs)
+        self._files = [dict(zip("ab", map(str, files.values()), strict=True)) for files in pairs.values()]
+        self._windows, self._resize, self._degradation = windows, resize, degradation
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> FusionBatch:
+        """Read one pair.
+
+        Raises:
+            UserError: If it cannot be used.
+        """
+        images = read_sources(self._files[index], self._windows, self._resize)
+        a, b = (to_tensor(images[side])[None] for side in "ab")
+        return FusionBatch(
+            source_a=a, source_b=b, clean_a=a, clean_b=b, degradation=[self._degradation], name=[self.names[index]]
+        )
+
+
+def _method_name(method: str | None, checkpoint: str | None) -> str:
+    if method is not None and checkpoint is not None:
+        raise UserError("--method and --checkpoint name two methods: give one of them")
+    if method is None and checkpoint is None:
+        notice(f"no --method was named, so {DEFAULT} fuses; others are {SHORT_NAMES}, or a .ckpt file")
+    return checkpoint or method or DEFAULT
+
+
+def _open(name: str) -> FusionMethod:
+    specification = spelled_out(name)
+    if isinstance(specification, str) and (Path(specification).exists() or Path(specification).suffix == ".ckpt"):
+        return load_method(specification).eval()
+    return build_method(cast(Specification, specification))
+
+
+def _planned(name: str, files: Mapping[str, Path], recipe: Mapping[str, Any]) -> Item:
+    """The line of a pair: its files and how it is fused."""
+    sides = zip("ab", files.values(), strict=True)
+    sources = {side: {"path": str(path), "sha256": digest(path)} for side, path in sides}
+    return {"name": name, "sources": sources, **recipe}
+
+
+def _left(items: list[Item], journal: Journal, folder: Path) -> list[Item]:
+    """What an earlier run of the same command has not finished; a result of anything else is not to be replaced."""
+    left = []
+    for item in items:
+        earlier = journal.items.get(item["name"])
+        files = (earlier or {}).get("files", [])
+        ours = earlier is not None and {**earlier, "files": None} == {**item, "files": None}
+        if ours and files and all((folder / file).exists() for file in files):
+            continue
+        for part in _PARTS:
+            path = folder / part / f"{item['name']}.png"
+            if path.exists() and not (ours and path.relative_to(folder).as_posix() in files):
+                raise UserError(f"{path} is already there: choose another --output, or add --overwrite")
+        left.append(item)
+    return left

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from fusion_lightning.datamodules.synthetic.scenes import render_scene
 from fusion_lightning.degradations import EFFECTS, SCENARIOS, Degradation, Identity, degrade
 from fusion_lightning.errors import UserError
+from fusion_lightning.files import output_folder
 from fusion_lightning.imaging.contact_sheet import contact_sheet
-from fusion_lightning.imaging.convert import to_tensor
-from fusion_lightning.imaging.io import read_image, write_image
+from fusion_lightning.imaging.convert import to_float, to_tensor
+from fusion_lightning.imaging.io import read_image, resize_image, write_image
 
 _INFRARED = ("stripes", "low_contrast", "salt_pepper")
 """Effects shown on source a; all others are shown on source b."""
@@ -42,7 +42,8 @@ def gallery(
         pair = [scene.infrared, scene.visible]
     else:
         pair = [read_image(source_a, 1), read_image(source_b, 3)]
-    a, b = (_scale(image, width) for image in pair)
+    output_folder(output, [Path(path) for path in (source_a, source_b) if path is not None])
+    a, b = (_scale(to_float(image), width) for image in pair)
     sheets = []
     for name, effect in sorted(EFFECTS.items()):
         if effect is not Identity:
@@ -70,8 +71,7 @@ def _row(
 
 def _scale(image: np.ndarray, width: int) -> np.ndarray:
     height = max(1, round(image.shape[0] * width / image.shape[1]))
-    scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return scaled.reshape(height, width, -1).astype(np.float32) / np.float32(255)
+    return resize_image(image, (height, width))
 
 
 def _write(path: Path, sheets: Sequence[np.ndarray]) -> None:

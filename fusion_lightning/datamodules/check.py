@@ -3,13 +3,25 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
-from fusion_lightning.datamodules.dataset import PairSource
-from fusion_lightning.datamodules.pairs import Pair
+from rich.console import Console
+from rich.progress import track
+
 from fusion_lightning.errors import UserError
 
+Content = TypeVar("Content", covariant=True)
 
-def check_pairs(pairs: PairSource, title: str = "Checking images") -> None:
+
+class Source(Protocol[Content]):
+    """Things by number that are read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Content: ...
+
+
+def check_pairs(pairs: Source[object], title: str = "Checking images") -> None:
     """Read every pair, with a progress bar.
 
     Raises:
@@ -18,7 +30,7 @@ def check_pairs(pairs: PairSource, title: str = "Checking images") -> None:
     _read_all(pairs, title, keep=False)
 
 
-def cache_pairs(pairs: PairSource, title: str = "Reading images") -> Sequence[Pair]:
+def cache_pairs(pairs: Source[Content], title: str = "Reading images") -> Sequence[Content]:
     """Read every pair into memory, with a progress bar; four bytes per pixel and pair of a grey and a colour image.
 
     Worker processes that are forked share this memory.
@@ -29,21 +41,20 @@ def cache_pairs(pairs: PairSource, title: str = "Reading images") -> Sequence[Pa
     return _read_all(pairs, title, keep=True)
 
 
-def _read_all(pairs: PairSource, title: str, keep: bool) -> list[Pair]:
-    from rich.progress import track
-
+def _read_all(pairs: Source[Content], title: str, keep: bool) -> list[Content]:
     problems: list[str] = []
 
-    def read(index: int) -> Pair | None:
+    def read(index: int) -> Content | None:
         try:
             return pairs[index]
         except UserError as error:
             problems.append(str(error))
             return None
 
-    kept: list[Pair] = []
+    kept: list[Content] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for pair in track(pool.map(read, range(len(pairs))), title, total=len(pairs)):
+        numbers = range(len(pairs))
+        for pair in track(pool.map(read, numbers), title, len(numbers), console=Console(stderr=True), transient=True):
             if keep and pair is not None:
                 kept.append(pair)
     if problems:

@@ -18,7 +18,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from fusion_lightning.batch import FusionBatch, FusionSample, collate
 from fusion_lightning.datamodules.check import cache_pairs, check_pairs
 from fusion_lightning.datamodules.dataset import FusionDataset, PairSource
-from fusion_lightning.datamodules.pairs import SPLITS, FolderPairs, Folders, find_pairs
+from fusion_lightning.datamodules.pairing import SPLITS, Folders, PairFiles, find_pairs
+from fusion_lightning.datamodules.pairs import FolderPairs, Side
 from fusion_lightning.datamodules.sampler import (
     CANNOT_HAND_OVER,
     WORKER_PATIENCE,
@@ -30,6 +31,7 @@ from fusion_lightning.datamodules.split import Found, SplitRule, Splits, make_sp
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
 from fusion_lightning.degradations import Scenario, degrade, scenario
 from fusion_lightning.errors import UserError
+from fusion_lightning.imaging.windows import Window
 
 _SCENARIOS = (
     "low_light", "over_exposure", "rain", "haze", "blur", "noise", "low_contrast", "stripes", "low_resolution"
@@ -55,12 +57,19 @@ class FusionData(LightningDataModule):
         folders: Where ``a`` and ``b`` (and ``clean_a``, ``clean_b``, the twins of sources that were delivered degraded)
             lie under the root: a folder, with ``*`` for any name and ``{split}`` for the split if it stands elsewhere
             than around or inside the folder; or files, such as ``*_IR.png``. None means folders called a and b.
-        color: The source of a data set that carries colour. It has three channels, the other one has one.
+        color: The source of a data set that carries colour. It has three channels, the other one has one and is refused
+            if it shows colour; None reads both as grey.
         pair_by: Pair files of the same stem, or by their sorted order.
         split: How pairs become train, val and test: ``auto`` (as the folders say, else by blocks), ``blocks`` of
             neighbouring ids, ``subjects`` (ids less their last three digits), ``test`` (all of them are tested).
         held_out: Parts of the pairs that go to val and test when the folders do not say.
         split_file: YAML file with the names in each split. It is read if it exists and written if not.
+        window_a: Which values of source a (and of its clean twin) become black and white: ``percentile:LO,HI``,
+            ``raw:LO,HI``, ``suv:LO,HI``, ``minmax``, ``agc`` or ``none``. It has to be named for files of more than 8
+            bits that use less than a tenth of their range.
+        window_b: The same for source b.
+        resize: Bring all images of a pair to the size of this source, stretching them if need be; None leaves them,
+            and refuses pairs whose sides have different ratios.
         scenes: What is drawn without a root: ``street`` (infrared and visible) or ``medical`` (functional and
             anatomical).
         length: Number of synthetic pairs to train on; val and test have an eighth of it each.
@@ -90,11 +99,14 @@ class FusionData(LightningDataModule):
         self,
         root: str | None = None,
         folders: Folders | None = None,
-        color: Literal["a", "b"] | None = "b",
+        color: Side | None = "b",
         pair_by: Literal["name", "order"] = "name",
         split: SplitRule = "auto",
         held_out: tuple[float, float] = (0.1, 0.2),
         split_file: str | None = None,
+        window_a: str | None = None,
+        window_b: str | None = None,
+        resize: Side | None = None,
         scenes: Literal["street", "medical"] = "street",
         length: int = 256,
         scene_size: int = 256,
@@ -123,7 +135,7 @@ class FusionData(LightningDataModule):
                 raise UserError(f"`{name}` must be at least {least}, but got {value}")
         if crop_size is not None and crop_size < 1:
             raise UserError(f"`crop_size` must be at least 1, or null for whole images, but got {crop_size}")
-        self.root = root
+        self.root = root and os.path.expanduser(root)
         self.folders: Folders = folders or {"a": "a", "b": "b"}
         if not {"a", "b"} <= set(self.folders) <= set(Folders.__annotations__):
             raise UserError(f"`folders` must name a and b, and may name clean_a and clean_b, but got {self.folders}")
@@ -131,7 +143,9 @@ class FusionData(LightningDataModule):
         self.pair_by = pair_by
         self.split: SplitRule = split
         self.held_out = held_out
-        self.split_file = split_file
+        self.split_file = split_file and os.path.expanduser(split_file)
+        self.windows = (Window(window_a, "--data.window_a"), Window(window_b, "--data.window_b"))
+        self.resize = resize
         self.scenes: Literal["street", "medical"] = scenes
         self.length = length
         self.scene_size = max(scene_size, crop_size or 0)
@@ -161,11 +175,11 @@ class FusionData(LightningDataModule):
             return
         splits = self._split_files()
         if self.split_file is not None and not os.path.exists(self.split_file):
-            write_splits(splits, self._find(), self.split_file)
+            write_splits(splits, self.split_file)
         if self.check and not self._checked:
             self._checked = True
             every = {pair.files["a"]: pair for pairs in splits.values() for pair in pairs}
-            check_pairs(FolderPairs(list(every.values()), self.color))
+            check_pairs(self._read(list(every.values())))
 
     def setup(self, stage: str | None = None) -> None:
         """Find the pairs that a stage needs, all of them if it is None."""
@@ -177,7 +191,7 @@ class FusionData(LightningDataModule):
                 length = self.length if split == "train" else -(-self.length // 8)
                 pairs = SyntheticPairs(self.scenes, split, length, self.scene_size, self.seed)
             else:
-                pairs = FolderPairs(self._split_files()[split], self.color)
+                pairs = self._read(self._split_files()[split])
             if self.cache:
                 pairs = cache_pairs(pairs, f"Reading {split} images")
             training: dict[str, Any] = (
@@ -209,7 +223,10 @@ class FusionData(LightningDataModule):
         """Crops, in an order drawn anew every epoch."""
         dataset = self._datasets["train"]
         if not len(dataset):
-            raise UserError(f"`{self.root}` has no pairs to train on with `split: {self.split}`")
+            raise UserError(
+                f"`{self.root}` has no pairs to train on with `split: {self.split}`: there are none, or too few to "
+                "hold some out for validation and test"
+            )
         sampler = TrainSampler(
             len(dataset), self.batch_size, self.seed, self.quotas, *self._process(), split=self.split_batch
         )
@@ -236,6 +253,9 @@ class FusionData(LightningDataModule):
     def _find(self) -> Found:
         assert self.root is not None
         return find_pairs(self.root, cast(dict[str, str], self.folders), by_order=self.pair_by == "order")
+
+    def _read(self, pairs: Sequence[PairFiles]) -> FolderPairs:
+        return FolderPairs(pairs, self.color, self.windows, self.resize)
 
     def _split_files(self) -> Splits:
         if self._files is None:

@@ -11,7 +11,8 @@ from fusion_lightning.datamodules.pairs import Pair
 from fusion_lightning.datamodules.sampler import SampleKey
 from fusion_lightning.degradations import Scenario, degrade
 from fusion_lightning.errors import UserError
-from fusion_lightning.imaging.convert import to_tensor
+from fusion_lightning.imaging.convert import to_float, to_tensor
+from fusion_lightning.imaging.io import resize_image
 
 _SIDES = ("a", "b")
 # every random choice has a stream of its own, named by these numbers
@@ -85,7 +86,7 @@ class FusionDataset(Dataset[FusionSample]):
         crop = None
         if self.training:
             images, crop = self._crop_and_flip(images, layout)
-        clean = {role: _to_float(image) for role, image in images.items()}
+        clean = {role: to_float(image) for role, image in images.items()}
         sources = {side: clean[side] for side in _SIDES}
         applied: dict[str, list[AppliedDegradation]] = {side: [] for side in _SIDES}
         name = pair.scenario
@@ -122,6 +123,7 @@ class FusionDataset(Dataset[FusionSample]):
         inner, behind = None, 0
         if self.crop_size is not None:
             height, width = (max(image.shape[axis] for image in images.values()) for axis in (0, 1))
+            images = {role: _whole_times_smaller(image, height, width) for role, image in images.items()}
             factors = {role: height // image.shape[0] for role, image in images.items()}
             step = int(np.lcm.reduce(list(factors.values())))
             top, left = (
@@ -144,6 +146,12 @@ class FusionDataset(Dataset[FusionSample]):
         return images, inner
 
 
+def _whole_times_smaller(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The image, enlarged to the largest one's size where a crop of that has no whole pixels in it."""
+    factor = height // image.shape[0]
+    return image if image.shape[:2] == (height / factor, width / factor) else resize_image(image, (height, width))
+
+
 class _Crop(NamedTuple):
     """A part of a pair, in pixels of its larger image."""
 
@@ -163,7 +171,3 @@ class _Crop(NamedTuple):
         if part.shape[:2] == (height, width):
             return part
         return np.pad(part, [(0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0)], mode="symmetric")
-
-
-def _to_float(image: np.ndarray) -> np.ndarray:
-    return image.astype(np.float32) / np.float32(255)

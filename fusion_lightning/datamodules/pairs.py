@@ -1,36 +1,20 @@
-"""Finds, pairs and reads the images of a data set's folders."""
+"""Pairs of images: what they hold, and reading them from files."""
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fusion_lightning.datamodules.pairing import PairFiles
 from fusion_lightning.errors import UserError
-from fusion_lightning.imaging.io import SUFFIXES, read_image
+from fusion_lightning.imaging.io import check_sizes, read_image, resize_image, shows_color, to_grey
+from fusion_lightning.imaging.windows import Window
 
-SPLITS = ("train", "val", "test")
-_SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "eval"), "test": ("test",)}
-"""Names that data sets give to the folders of their splits."""
-
-
-class Folders(TypedDict, total=False):
-    """Where the images of each role lie under the root; see `find_pairs` for what a pattern may hold."""
-
-    a: str
-    """The source that carries intensity: infrared, PET, SPECT, CT."""
-    b: str
-    """The source that carries detail: visible, MRI."""
-    clean_a: str
-    """Clean twins of ``a``, when ``a`` was delivered degraded."""
-    clean_b: str
-    """Clean twins of ``b``, when ``b`` was delivered degraded."""
+Side = Literal["a", "b"]
 
 
 class Pair(NamedTuple):
-    """Images of one scene, uint8 (H, W, 1 or 3); a clean twin is None where none was delivered."""
+    """Images of one scene (H, W, 1 or 3), uint8 or float32 in [0, 1]; a clean twin is None where none was delivered."""
 
     name: str
     a: np.ndarray
@@ -40,28 +24,27 @@ class Pair(NamedTuple):
     scenario: str = "delivered"
 
 
-class PairFiles(NamedTuple):
-    """The files of one pair."""
-
-    name: str
-    """The stem they share, after whatever stood for the ``*`` of the pattern."""
-    files: dict[str, str]
-    """Role (``a``, ``b``, ``clean_a``, ``clean_b``) -> path."""
-    scenario: str = "delivered"
-    """What stood for the ``*`` of a folder, which names the degradation in sets such as EMS."""
-
-
 class FolderPairs:
     """Pairs read from files, in the order of their names.
 
     Args:
         pairs: The files of each pair.
-        color: Which source carries colour and is read as RGB; the other one, or both, are read as grey.
+        color: Which source carries colour and is read as RGB; the other one is grey. None reads both as grey.
+        windows: Tone windows of the two sources and their clean twins.
+        resize: The source whose size the other images are brought to; None leaves them as they are.
     """
 
-    def __init__(self, pairs: Sequence[PairFiles], color: Literal["a", "b"] | None) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[PairFiles],
+        color: Side | None,
+        windows: tuple[Window, Window] = (Window(option="window_a"), Window(option="window_b")),
+        resize: Side | None = None,
+    ) -> None:
         self.pairs = pairs
         self.color = color
+        self.windows = windows
+        self.resize = resize
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -73,139 +56,51 @@ class FolderPairs:
             UserError: If a file cannot be read, or the sizes of the images do not fit each other.
         """
         name, files, scenario = self.pairs[index]
-        images = {role: read_image(path, 3 if role[-1] == self.color else 1) for role, path in files.items()}
-        _check_sizes(images, files)
-        return Pair(name, scenario=scenario, **images)
+        images = {role: self._read(role, path) for role, path in files.items()}
+        return Pair(name, scenario=scenario, **fit_sizes(images, files, self.resize))
+
+    def _read(self, role: str, path: str) -> np.ndarray:
+        window = self.windows["ab".index(role[-1])]
+        if self.color is None:
+            return to_grey(read_image(path, None, window))
+        return read_image(path, 3 if role[-1] == self.color else 1, window)
 
 
-def find_pairs(root: str, folders: Mapping[str, str], by_order: bool = False) -> dict[str | None, list[PairFiles]]:
-    """Find the pairs of a data set, and the splits that its folders make.
-
-    A pattern is a folder under the root (``M3FD_Fusion/Ir``), in which images are paired by stem. The folders of a
-    split (``train``, ``val`` or ``eval``, ``test``) are found around it (``train/ir``) or inside it (``ir/train``), or
-    where the pattern says ``{split}``. A ``*`` stands for any name: for a folder (``*/{split}/Infrared``), or for part
-    of a file's name, if the pattern ends in an image suffix (``*_IR.png``); what it stood for has to agree.
+def read_sources(
+    files: Mapping[str, str], windows: tuple[Window, Window], resize: Side | None = None
+) -> dict[str, np.ndarray]:
+    """Read the two sources of a pair of which it is not known which is in colour; one that shows none is grey.
 
     Args:
-        root: The data set's folder.
-        folders: Role -> pattern, see `Folders`.
-        by_order: Pair by sorted order instead of by stem.
+        files: ``a`` and ``b`` -> path.
+        windows: Their tone windows.
+        resize: See `FolderPairs`.
 
     Returns:
-        Split -> its pairs sorted by name. The key is None when the folders make no splits.
+        Two images (H, W, 1 or 3), uint8 or float32 in [0, 1], at most one of them in colour.
 
     Raises:
-        UserError: If the root or a folder is missing, cannot be listed, or holds no image, or images
-            stay without a partner.
+        UserError: If a file cannot be read, the sizes do not fit each other, or both are in colour.
     """
-    if not os.path.isdir(root):
-        raise UserError(f"the data folder `{root}` does not exist: see data/README.md for how to get a data set")
-    found: dict[str | None, list[PairFiles]] = {}
-    for split in (*SPLITS, None):
-        if split is None and found:
-            break
-        files = {role: _find_files(root, pattern, split) for role, pattern in folders.items()}
-        if any(files.values()):
-            found[split] = _match(files, root, folders, split, by_order)
-    if not found:
-        tried = " nor ".join(f"`{pattern}`" for pattern in folders.values())
-        raise UserError(f"no images in `{root}`: neither {tried} (alone or with train, val, test) holds any")
-    return found
+    images = {role: read_image(path, None, window) for (role, path), window in zip(files.items(), windows, strict=True)}
+    images = {role: image if shows_color(image) else to_grey(image) for role, image in images.items()}
+    if all(image.shape[2] == 3 for image in images.values()):
+        raise UserError(
+            f"{files['a']} and {files['b']} are both in colour, but only one source may be: convert one to grey"
+        )
+    return fit_sizes(images, files, resize)
 
 
-def _match(
-    files: dict[str, dict[str, str]], root: str, folders: Mapping[str, str], split: str | None, by_order: bool
-) -> list[PairFiles]:
-    place = f"`{root}`" + (f" ({split})" if split else "")
-    for role, of_role in files.items():
-        if not of_role:
-            raise UserError(f"no images for `{role}` in {place}: `{folders[role]}` is missing or empty")
-    names = sorted(files["a"], key=natural)
-    if by_order:
-        counts = {role: len(of_role) for role, of_role in files.items()}
-        if len(set(counts.values())) > 1:
-            raise UserError(f"`pair_by: order` needs equally many images for every role, but {place} has {counts}")
-        ordered = {role: [of_role[key] for key in sorted(of_role, key=natural)] for role, of_role in files.items()}
-        files = {role: dict(zip(names, paths, strict=True)) for role, paths in ordered.items()}
-    for role, of_role in files.items():
-        alone = sorted(set(of_role) ^ set(names))
-        if alone:
-            have, lack = ("a", role) if alone[0] in files["a"] else (role, "a")
-            raise UserError(
-                f"{len(alone)} images in {place} have no partner of the same name, the first is `{alone[0]}`, "
-                f"which is in `{folders[have]}` but not in `{folders[lack]}`: complete or remove them, or set "
-                "`pair_by: order` if their sorted order pairs them"
-            )
-    pairs = []
-    for name in names:
-        group, _, _ = name.rpartition("/")
-        files_of_pair = {role: of_role[name] for role, of_role in files.items()}
-        pairs.append(PairFiles(name.replace("/", "_"), files_of_pair, group.replace("/", "_") or "delivered"))
-    return pairs
+def fit_sizes(
+    images: dict[str, np.ndarray], files: Mapping[str, str], resize: Side | None = None
+) -> dict[str, np.ndarray]:
+    """Refuse images of different frames, or bring them to the size of one source where that is asked for.
 
-
-def natural(name: str) -> list[str]:
-    """Sort key that puts 10 after 9."""
-    return [part.zfill(12) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-
-
-def _find_files(root: str, pattern: str, split: str | None) -> dict[str, str]:
-    """Images that a pattern finds: what its ``*`` stood for and the stem, joined by ``/`` -> path."""
-    if split is None:
-        templates = [] if "{split}" in pattern else [pattern]
-    else:
-        around = [pattern] if "{split}" in pattern else ["{split}/" + pattern, pattern + "/{split}"]
-        templates = [place.replace("{split}", name) for name in _SPLIT_FOLDERS[split] for place in around]
-    for template in templates:
-        if os.path.splitext(template)[1].lower() not in SUFFIXES:
-            template += "/*"
-        files: dict[str, str] = {}
-        for path, key in _expand(Path(root), template.split("/")):
-            stem, suffix = os.path.splitext(path.name)
-            if suffix.lower() not in SUFFIXES or stem.startswith(".") or path.is_dir():
-                continue
-            key = os.path.splitext(key)[0] if template.endswith("/*") else key
-            if key in files:
-                raise UserError(f"`{files[key]}` and `{path}` have the same stem: keep one of them")
-            if not path.exists():
-                raise UserError(f"the image `{path}` is a link to nothing: restore its target or remove the pair")
-            if path.stat().st_size == 0:
-                raise UserError(f"the image `{path}` is empty (0 bytes): copy it again or remove the pair")
-            files[key] = str(path)
-        if files:
-            return files
-    return {}
-
-
-def _expand(folder: Path, parts: list[str]) -> Iterable[tuple[Path, str]]:
-    """Paths under a folder that match the parts of a pattern, each with what its ``*`` stood for."""
-    part, *rest = parts
-    if "*" in part:
-        expression = re.compile("(.*)".join(map(re.escape, part.split("*"))))
-        try:
-            names = sorted(os.listdir(folder)) if folder.is_dir() else []
-        except PermissionError as error:
-            blocked = next((place for place in reversed(folder.parents) if not os.access(place, os.X_OK)), folder)
-            raise UserError(f"the folder `{blocked}` cannot be listed: you lack the permission") from error
-        matches = [(name, "/".join(match.groups())) for name in names if (match := expression.fullmatch(name))]
-    else:
-        matches = [(part, "")]
-    for name, stood_for in matches:
-        if not rest:
-            yield folder / name, stood_for
-            continue
-        for path, key in _expand(folder / name, rest):
-            yield path, f"{stood_for}/{key}" if stood_for else key
-
-
-def _check_sizes(images: Mapping[str, np.ndarray], files: Mapping[str, str]) -> None:
-    """Every image must be as large as the largest, or a whole number of times smaller."""
-    largest = max(images, key=lambda role: images[role].shape[0])
-    height, width = images[largest].shape[:2]
-    for role, image in images.items():
-        factor = height // image.shape[0]
-        if (image.shape[0] * factor, image.shape[1] * factor) != (height, width):
-            raise UserError(
-                f"`{files[role]}` has {image.shape[1]}×{image.shape[0]} pixels and `{files[largest]}` has "
-                f"{width}×{height}: sizes must be equal or a whole number of times smaller"
-            )
+    Raises:
+        UserError: If the sides of two images have different ratios.
+    """
+    if resize is None:
+        check_sizes({files[role]: image.shape[:2] for role, image in images.items()})
+        return images
+    size = images[resize].shape[:2]
+    return {role: resize_image(image, size) for role, image in images.items()}

@@ -1,16 +1,16 @@
 """Splits into train, val and test: by the folders, by blocks of ids, or by subject."""
 
-from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
+from unicodedata import normalize
 
 import numpy as np
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
-from fusion_lightning.datamodules.pairs import SPLITS, PairFiles, natural
+from fusion_lightning.datamodules.pairing import SPLITS, PairFiles, natural
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 
@@ -32,7 +32,8 @@ def make_splits(found: Found, rule: SplitRule = "auto", held_out: tuple[float, f
 
     - ``auto``: the folders' own splits. Where there is a test but no val, val is held out of train in blocks; where
       there is a val but no test, val is tested too. A set without split folders is treated as ``blocks``.
-    - ``blocks``: 20 blocks of neighbouring ids, whole blocks held out. The folders' own splits are ignored.
+    - ``blocks``: 20 blocks of neighbouring ids, whole blocks held out. The folders' own splits are ignored. Fewer than
+      three pairs are validated and tested only.
     - ``subjects``: ids are a subject followed by a three-digit slice (Harvard); whole subjects are held out. The
       folders' own splits are ignored.
     - ``test``: every pair is tested (and validated), none trains.
@@ -46,7 +47,7 @@ def make_splits(found: Found, rule: SplitRule = "auto", held_out: tuple[float, f
         ``train``, ``val`` and ``test``, each sorted by name.
 
     Raises:
-        UserError: If `held_out` leaves nothing to train on.
+        UserError: `held_out` leaves nothing to train on, or the names hold too few subjects.
     """
     if min(held_out) < 0 or sum(held_out) >= 1:
         raise UserError(f"`held_out` must be two parts that leave some for training, but got {held_out}")
@@ -70,16 +71,14 @@ def make_splits(found: Found, rule: SplitRule = "auto", held_out: tuple[float, f
     return splits
 
 
-def write_splits(splits: Splits, found: Found, path: str) -> None:
+def write_splits(splits: Splits, path: str) -> None:
     """Write the names in each split to a YAML file, whole or not at all.
 
     Args:
         splits: What to write.
-        found: The data set the splits were made from.
         path: Where to write. Missing folders are made.
     """
-    name_of = {pair.files["a"]: name for name, pair in _unique_names(found).items()}
-    names = {split: [name_of[pair.files["a"]] for pair in pairs] for split, pairs in splits.items()}
+    names = {split: [pair.name for pair in pairs] for split, pairs in splits.items()}
     write_atomic(Path(path), yaml.safe_dump(names, sort_keys=False, allow_unicode=True))
 
 
@@ -87,14 +86,20 @@ def read_splits(found: Found, path: str) -> Splits:
     """Read the splits that `write_splits` wrote; pairs that the file does not name are left out.
 
     Raises:
-        UserError: If the file is not such a file, or names a pair that the data set does not have.
+        UserError: If the file is not such a file, names a pair that the data set lacks, or trains on what it tests.
     """
     try:
-        names = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        wanted = {split: [str(name) for name in names[split]] for split in SPLITS}
+        # the base loader leaves names such as 00012 as they stand
+        names = yaml.load(Path(path).read_text(encoding="utf-8"), yaml.BaseLoader)
+        wanted = {split: _names(names[split]) for split in SPLITS}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"the split file `{path}` must hold lists of names under train, val and test") from error
-    pairs = _unique_names(found)
+    if both := sorted(set(wanted["train"]) & {*wanted["val"], *wanted["test"]}):
+        raise UserError(
+            f"the split file `{path}` trains on {len(both)} pairs that it validates or tests, the first is "
+            f"`{both[0]}`: leave every pair in one of them"
+        )
+    pairs = {pair.name: pair for group in found.values() for pair in group}
     missing = sorted({name for group in wanted.values() for name in group} - set(pairs))
     if missing:
         raise UserError(
@@ -104,29 +109,30 @@ def read_splits(found: Found, path: str) -> Splits:
     return {split: [pairs[name] for name in group] for split, group in wanted.items()}
 
 
-def _unique_names(found: Found) -> dict[str, PairFiles]:
-    """Pairs by name, with their folder's split before a name that several have."""
-    count = Counter(pair.name for pairs in found.values() for pair in pairs)
-    return {
-        f"{split}/{pair.name}" if count[pair.name] > 1 else pair.name: pair
-        for split, pairs in found.items()
-        for pair in pairs
-    }
+def _names(group: object) -> list[str]:
+    if not isinstance(group, list) or not all(isinstance(name, str) for name in group):
+        raise TypeError(group)
+    return [normalize("NFC", name) for name in group]
 
 
 def _hold_out(pairs: list[PairFiles], by: Literal["blocks", "subjects"], held_out: tuple[float, float]) -> Splits:
     if by == "subjects":
         groups: dict[str, list[PairFiles]] = {}
         for pair in pairs:
-            groups.setdefault(pair.name[:-_SLICE_DIGITS], []).append(pair)
+            groups.setdefault(pair.name.rpartition("/")[2][:-_SLICE_DIGITS], []).append(pair)
         runs = list(groups.values())
     else:
         ends = np.linspace(0, len(pairs), min(_BLOCKS, len(pairs)) + 1).round().astype(int)
         runs = [pairs[start:end] for start, end in pairwise(ends)]
     wanted = {"val": held_out[0], "test": held_out[1]}
     if len(runs) <= sum(part > 0 for part in wanted.values()):
-        rank_zero_info(f"{len(pairs)} pairs are too few to hold any out: train, val and test are the same.")
-        return {split: list(pairs) for split in SPLITS}
+        if by == "subjects":
+            raise UserError(
+                f"`split: subjects` finds {len(runs)} subjects in {len(pairs)} names such as `{pairs[0].name}`, too "
+                "few to hold any out: names must be a subject and a slice of three digits; else set `split: blocks`"
+            )
+        rank_zero_info(f"{len(pairs)} pairs are too few to hold any out: all are validated and tested, none trains.")
+        return {"train": [], "val": list(pairs), "test": list(pairs)}
     split_of_run = ["train"] * len(runs)
     order = iter(np.random.default_rng(0).permutation(len(runs)).tolist())
     for split, part in wanted.items():

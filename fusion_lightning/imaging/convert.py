@@ -1,5 +1,7 @@
 """Conversion between image arrays (H, W, C) and tensors (C, H, W)."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,12 +15,15 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return tensor.float().div_(255) if image.dtype == np.uint8 else tensor.float()
 
 
-def to_image(tensor: Tensor) -> np.ndarray:
-    """Turn a tensor (C, H, W) in [0, 1] into an 8-bit image (H, W) or (H, W, 3), rounded and clipped."""
-    image = tensor.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+def to_image(tensor: Tensor, bits: Literal[8, 16] = 8) -> np.ndarray:
+    """Turn a tensor (C, H, W) in [0, 1] into an image (H, W) or (H, W, 3), uint8 or uint16, rounded and clipped."""
+    levels = tensor.detach().float().clamp(0, 1).mul(2**bits - 1).round().permute(1, 2, 0).cpu().numpy()
+    image = levels.astype(np.uint8 if bits == 8 else np.uint16)
     return image[..., 0] if image.shape[-1] == 1 else image
 
 
-def grey_if_equal(image: np.ndarray) -> np.ndarray:
-    """One channel (H, W, 1) of an image (H, W, 3) whose channels are all the same, else the image itself."""
-    return image[..., :1] if (image == image[..., :1]).all() else image
+def to_float(image: np.ndarray) -> np.ndarray:
+    """An image as float32 in [0, 1]; uint8 is divided by 255."""
+    return (
+        image.astype(np.float32) / np.float32(255) if image.dtype == np.uint8 else image.astype(np.float32, copy=False)
+    )

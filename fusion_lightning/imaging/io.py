@@ -1,65 +1,135 @@
 """Reading and writing image files; errors name the file and say what to do."""
 
 import os
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
+from fusion_lightning.imaging.windows import Window
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-"""What counts as an image in a data folder, in lower case; anything else (``Thumbs.db``) is passed over."""
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm", ".pnm"}
+    | {".pfm", ".gif", ".jp2", ".avif", ".hdr", ".exr"}
+)
+"""What is read as an image, in lower case."""
+
+LOOKS_LIKE_AN_IMAGE = frozenset(
+    {".heic", ".heif", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".svg", ".psd", ".ico", ".npy", ".npz"}
+    | {".mat", ".fits", ".fit", ".seq"}
+)
+"""What may hold an image but is not read; where it lies among images it is named."""
 
 _ENDS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
 """First bytes of a format -> the mark that ends its files; the decoder draws what is left of a cut file in grey."""
 
+_PAGED = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a TIFF."""
 
-def read_image(path: str | os.PathLike[str], channels: Literal[1, 3]) -> np.ndarray:
-    """Read an image file as 8 bit, whatever it holds.
+_NEARLY_GREY = 2.0
+"""Largest mean difference of channels, in grey levels, of an image that shows no colour."""
 
-    Alpha is dropped, a palette and CMYK become RGB, an EXIF rotation is carried out, 16 bit is divided by 257 (the
-    full range goes to the full range), colour becomes luma where one channel is asked for and grey is repeated where
-    three are. Folders and names may hold any character.
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # read where OpenCV was built with it
+
+
+class _Stored(NamedTuple):
+    """What a file holds, before anything is made of it."""
+
+    pixels: np.ndarray
+    """(H, W) or RGB (H, W, 3), of the file's type."""
+    full: tuple[float, float] | None
+    """The range of that type; None for signed integers and floating point."""
+
+
+def read_image(
+    path: str | os.PathLike[str], channels: Literal[1, 3] | None = None, window: Window | None = None
+) -> np.ndarray:
+    """Read an image file: 8-bit files as uint8, all others as float32 in [0, 1].
+
+    Alpha is dropped, a palette and CMYK become RGB, an EXIF rotation is carried out. Folders and names may hold any
+    character.
 
     Args:
         path: The file.
-        channels: 1 for grey, 3 for RGB.
+        channels: 3 for RGB; 1 for grey, which a file is whose channels do not differ by more than noise or compression
+            leaves; None takes it as it is, one channel if all are equal.
+        window: The tone window; see there for what happens without one.
 
     Returns:
-        Image (H, W, channels), uint8.
+        Image (H, W, channels).
 
     Raises:
-        UserError: If the file cannot be opened, is empty, cut short or no image, or holds floating-point pixels.
+        UserError: If the file cannot be opened, is empty, cut short or no image, holds several pages, is in colour
+            where grey is asked for, or needs a tone window.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(f"cannot open the image `{os.fspath(path)}`: {error.strerror}") from error
-    if not content:
-        raise UserError(f"the image `{os.fspath(path)}` is empty (0 bytes): copy it again or remove the pair")
-    for start, end in _ENDS.items():
-        if content.startswith(start) and end not in content[len(start) :]:
-            raise UserError(f"the image `{os.fspath(path)}` is cut short: copy it again or remove the pair")
-    flags = cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR)
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:
-        raise UserError(f"cannot decode the image `{os.fspath(path)}`: {error.err}") from error
-    if image is None:
-        raise UserError(f"cannot decode the image `{os.fspath(path)}`: it is damaged or not an image")
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise UserError(f"the image `{os.fspath(path)}` has {image.dtype} pixels: save it with 8 or 16 bits")
-    return image[..., None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    name, window = os.fspath(path), window or Window()
+    pixels, full = _read_stored(name)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.dtype != np.uint8 or window.name not in ("", "none"):
+        pixels = window.apply(pixels, full, name)
+    if channels == 3 or (channels is None and not (pixels == pixels[..., :1]).all()):
+        return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+    if channels == 1 and shows_color(pixels):
+        raise UserError(f"`{name}` is in colour, but a grey image is expected: save its values as grey levels")
+    return to_grey(pixels)
+
+
+def shows_color(image: np.ndarray) -> bool:
+    """Whether an image (H, W, 1 or 3), uint8 or float, has more colour than noise or compression leaves in a grey one.
+
+    A palette such as JET shows colour; independent noise in three channels does not.
+    """
+    if image.shape[2] == 1:
+        return False
+    small = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
+    levels = small if image.dtype == np.uint8 else 255 * small
+    return float(np.ptp(levels, axis=2).mean()) > _NEARLY_GREY
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """The luma (H, W, 1) of an image (H, W, 1 or 3) of the same type."""
+    return image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def check_sizes(sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse images that do not show the same frame.
+
+    They may differ in resolution, but not in the ratio of their sides, to within a pixel of the smaller one.
+
+    Args:
+        sizes: Path -> height and width.
+
+    Raises:
+        UserError: If they differ; both sizes are named.
+    """
+    largest = max(sizes, key=lambda path: sizes[path])
+    height, width = sizes[largest]
+    for path, (h, w) in sizes.items():
+        if h > height or w > width or (abs(h - w * height / width) >= 1 and abs(w - h * width / height) >= 1):
+            raise UserError(
+                f"`{path}` has {w}×{h} pixels and `{largest}` has {width}×{height}: their sides must have the same "
+                "ratio; crop them to one frame, or stretch them by `resize: a` or `resize: b` (--resize)"
+            )
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bring an image (H, W, C) to a size (height, width): area means where it shrinks, bicubic where it grows."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
+    scaled = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    scaled = scaled.reshape(*size, image.shape[2])
+    return scaled if scaled.dtype == np.uint8 else scaled.clip(0, 1)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image (H, W) or RGB (H, W, 3), uint8, as the file type its name says, whole or not at all.
+    """Write an image (H, W) or RGB (H, W, 3), uint8 or uint16, as the type its name says, whole or not at all.
 
     Folders are made.
 
@@ -74,10 +144,82 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """The PNG file of an image (H, W), (H, W, 1) or RGB (H, W, 3), uint8."""
+    """The PNG file of an image (H, W), (H, W, 1) or RGB (H, W, 3), uint8 or uint16."""
     return _encode(image, ".png")
 
 
 def _encode(image: np.ndarray, suffix: str) -> bytes:
     data: np.ndarray = cv2.imencode(suffix, image[..., ::-1] if image.shape[2:] == (3,) else image)[1]
     return data.tobytes()
+
+
+def _read_stored(path: str) -> _Stored:
+    content = read_bytes(path)
+    if content.startswith(_PAGED):
+        return _read_tiff(path, content)
+    pixels = _decode(path, content)
+    if Path(path).suffix.lower() == ".gif" and cv2.imcount(path) > 1:
+        raise UserError(f"`{path}` holds {cv2.imcount(path)} pages, but one image is expected: save one of them")
+    if pixels is None:
+        reason = "it is damaged or not an image"
+        if Path(path).suffix.lower() == ".exr":
+            reason = "this OpenCV was built without EXR, save it as a floating-point TIFF"
+        raise UserError(f"cannot decode the image `{path}`: {reason}")
+    return _Stored(pixels, _full_range(pixels))
+
+
+def read_bytes(path: str) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        UserError: If the file cannot be opened, is empty, or its end is missing.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot open the image `{path}`: {error.strerror}") from error
+    if not content:
+        raise UserError(f"the image `{path}` is empty (0 bytes): copy it again or remove the pair")
+    for start, end in _ENDS.items():
+        if content.startswith(start) and end not in content[len(start) :]:
+            raise UserError(f"the image `{path}` is cut short: copy it again or remove the pair")
+    return content
+
+
+def _read_tiff(path: str, content: bytes) -> _Stored:
+    """OpenCV decodes most of them; tifffile knows their pages and how many bits are used."""
+    import tifffile  # takes a while to load
+
+    try:
+        with tifffile.TiffFile(BytesIO(content)) as file:
+            first = file.pages.first
+            count = sum(not page.aspage().is_reduced for page in file.pages)  # a thumbnail is no page
+            bits, kind = first.bitspersample, first.sampleformat
+            # OpenCV complains aloud of half precision
+            pixels = None if (kind, bits) == (3, 16) else _decode(path, content)
+            if pixels is None:
+                pixels = first.asarray()
+                if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
+                    pixels = 2**bits - 1 - pixels
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(f"cannot decode the image `{path}`: {' '.join(str(error).split())}.") from error
+    if count > 1 or pixels.ndim > 3 or pixels.shape[2:] not in ((), (1,), (3,)):
+        what = f"{count} pages" if count > 1 else f"pixels of shape {pixels.shape}"
+        raise UserError(f"`{path}` holds {what}, but one grey or colour image is expected: save one page of it")
+    if pixels.dtype == np.uint16 and kind == 1 and bits in (10, 12, 14):
+        return _Stored(pixels >> (16 - bits), (0.0, 2.0**bits - 1))  # as OpenCV unpacks them, the lowest bits are 0
+    return _Stored(pixels, _full_range(pixels))
+
+
+def _decode(path: str, content: bytes) -> np.ndarray | None:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    except cv2.error as error:
+        raise UserError(f"cannot decode the image `{path}`: {error.err}") from error
+    if pixels is None or pixels.ndim == 2:
+        return pixels
+    return pixels[..., ::-1] if pixels.dtype.itemsize > 4 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _full_range(pixels: np.ndarray) -> tuple[float, float] | None:
+    return (0.0, float(np.iinfo(pixels.dtype).max)) if pixels.dtype.kind == "u" else None

@@ -9,6 +9,7 @@ from fusion_lightning.methods.classical import (
     GuidedFilter,
     LaplacianPyramid,
     Maximum,
+    Overlay,
     WaveletMaximum,
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
@@ -68,6 +69,7 @@ __all__ = [
     "LaplacianPyramid",
     "MaskDiFuser",
     "Maximum",
+    "Overlay",
     "RFFusion",
     "RestoreThenFuse",
     "Restormer",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusion_lightning.batch import AppliedDegradation, Controls, FusionBatch, FusionOutput, sources
-from fusion_lightning.errors import check_choice
+from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.filters import box_mean, guided_filter
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.luma import LumaFusion
@@ -113,6 +113,38 @@ class WaveletMaximum(_Rule):
     """The stronger detail in every band of a wavelet decomposition."""
 
     rule = staticmethod(wavelet_maximum)
+
+
+class Overlay(FusionMethod):
+    """Source a laid over source b, as radiologists look at PET over MRI: α a + (1 - α) b in every channel.
+
+    Args:
+        alpha: α, how opaque source a is, from 0 to 1.
+        **options: Those of `FusionMethod`.
+
+    Raises:
+        UserError: If `alpha` is out of its range.
+    """
+
+    def __init__(self, alpha: float = 0.5, **options: Any) -> None:
+        super().__init__(**{"color_rule": "chroma", **options})  # the colours are a mixture already
+        if not 0 <= alpha <= 1:
+            raise UserError(f"`alpha` must be between 0 and 1, but got {alpha}")
+        self.alpha = alpha
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """Lay one over the other.
+
+        Raises:
+            UserError: If controls are given: there are none.
+        """
+        self.check_no_controls(controls)
+        a, b = sources(batch)
+        return FusionOutput(fused=self.alpha * a + (1 - self.alpha) * b)
+
+    def configure_optimizers(self) -> Any:
+        """Nothing is learned."""
+        return None
 
 
 class ClassicalRestorer(FusionMethod):

@@ -9,7 +9,8 @@ import pytest
 
 from fusion_lightning.commands.degrade import degrade
 from fusion_lightning.configuration import config_folder
-from fusion_lightning.datamodules.pairs import FolderPairs, find_pairs
+from fusion_lightning.datamodules.pairing import find_pairs
+from fusion_lightning.datamodules.pairs import FolderPairs
 from fusion_lightning.degradations import reapply, scenario
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fusion_lightning.datamodules.pairs import FolderPairs, find_pairs
+from fusion_lightning.datamodules.pairing import find_pairs
+from fusion_lightning.datamodules.pairs import FolderPairs
 from fusion_lightning.errors import UserError
 
 Writer = Callable[..., None]
@@ -69,7 +70,7 @@ def test_sorted_order_pairs_what_names_do_not(tmp_path: Path, write_image: Write
 
 
 def test_links_and_any_folder_name_work(tmp_path: Path, write_image: Writer) -> None:
-    write_image(tmp_path / "elsewhere" / "1.png")
+    write_image(tmp_path / "elsewhere" / "1.png", 1)
     root = tmp_path / "my [set] ä 红"
     (root / "ir").mkdir(parents=True)
     (root / "ir" / "1.png").symlink_to(tmp_path / "elsewhere" / "1.png")

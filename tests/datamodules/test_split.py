@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion_lightning.datamodules.pairs import PairFiles
+from fusion_lightning.datamodules.pairing import PairFiles
 from fusion_lightning.datamodules.split import Splits, make_splits, read_splits, write_splits
 from fusion_lightning.errors import UserError
 
@@ -62,8 +62,15 @@ def test_all_pairs_can_be_tested() -> None:
     }
 
 
-def test_too_few_pairs_are_in_every_split() -> None:
-    assert _names(make_splits({None: _pairs(["1", "2"])})) == {split: ["1", "2"] for split in ("train", "val", "test")}
+def test_too_few_pairs_are_never_trained_on_and_tested() -> None:
+    for names in (["1"], ["1", "2"]):
+        assert _names(make_splits({None: _pairs(names)})) == {"train": [], "val": names, "test": names}
+
+
+@pytest.mark.parametrize("names", [[f"{n}" for n in range(1, 21)], [f"7{n:03d}" for n in range(20)]])
+def test_subjects_that_names_do_not_hold_are_refused(names: list[str]) -> None:
+    with pytest.raises(UserError, match="`split: subjects` finds"):
+        make_splits({None: _pairs(names)}, "subjects")
 
 
 def test_parts_must_leave_some_to_train_on() -> None:
@@ -73,10 +80,11 @@ def test_parts_must_leave_some_to_train_on() -> None:
 
 def test_a_split_file_gives_the_same_splits_back(tmp_path: Path) -> None:
     # the same name in two folders, and names that YAML would read as numbers
-    found = {"train": _pairs([f"{n:03d}" for n in range(30)], "train"), "test": _pairs(["001", "x y", "ä"], "test")}
+    train = ["train/001", *(f"{n:03d}" for n in range(2, 30))]
+    found = {"train": _pairs(train, "train"), "test": _pairs(["test/001", "x y", "ä"], "test")}
     splits = make_splits(found)
     path = str(tmp_path / "new" / "split.yaml")
-    write_splits(splits, found, path)
+    write_splits(splits, path)
     assert read_splits(found, path) == splits
     assert "train/001" in Path(path).read_text(encoding="utf-8")
 
@@ -86,6 +94,16 @@ def test_what_is_no_split_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "split.yaml").write_text(content)
     with pytest.raises(UserError, match="must hold lists of names"):
         read_splits({None: _pairs(["a"])}, str(tmp_path / "split.yaml"))
+
+
+def test_names_of_digits_need_no_quotes_and_no_pair_is_in_two(tmp_path: Path) -> None:
+    path = tmp_path / "split.yaml"
+    path.write_text("train: [00000, 00001]\nval: [00002]\ntest: [1_0]\n")
+    found = {None: _pairs(["00000", "00001", "00002", "1_0"])}
+    assert _names(read_splits(found, str(path))) == {"train": ["00000", "00001"], "val": ["00002"], "test": ["1_0"]}
+    path.write_text("train: [00000, 00001]\nval: [00002]\ntest: [00001]\n")
+    with pytest.raises(UserError, match=r"trains on 1 pairs that it validates or tests, the first is `00001`"):
+        read_splits(found, str(path))
 
 
 def test_a_split_of_another_set_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def test_colour_is_read_as_rgb(tmp_path: Path, rgb: np.ndarray, suffix: str) -> 
     path = tmp_path / f"image{suffix}"
     path.write_bytes(_encode(suffix, rgb[..., ::-1]))
     np.testing.assert_array_equal(read_image(path, 3), rgb)
-    assert read_image(path, 1).shape == (32, 48, 1)
+    with pytest.raises(UserError, match="is in colour, but a grey image is expected"):
+        read_image(path, 1)
 
 
 def test_an_infrared_stored_as_three_equal_channels_is_that_channel(tmp_path: Path, rgb: np.ndarray) -> None:
@@ -48,9 +49,7 @@ def test_16_bit_keeps_its_full_range(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 32 * 48).round().reshape(32, 48).astype(np.uint16)
     path = tmp_path / "deep.png"
     path.write_bytes(_encode(".png", deep))
-    read = read_image(path, 1)[..., 0]
-    assert (read.min(), read.max()) == (0, 255)
-    np.testing.assert_array_equal(read, np.round(deep / 257).astype(np.uint8))
+    np.testing.assert_allclose(read_image(path, 1)[..., 0], deep / 65535, atol=1e-7)
 
 
 def test_alpha_is_dropped(tmp_path: Path, rgb: np.ndarray) -> None:
@@ -91,8 +90,7 @@ def test_an_exif_rotation_is_carried_out(tmp_path: Path, rgb: np.ndarray) -> Non
     path.write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
     upright = tmp_path / "upright.jpg"
     upright.write_bytes(plain)
-    for channels in (1, 3):
-        np.testing.assert_array_equal(read_image(path, channels), np.rot90(read_image(upright, channels), -1))
+    np.testing.assert_array_equal(read_image(path, 3), np.rot90(read_image(upright, 3), -1))
 
 
 @pytest.mark.parametrize("name", ["with space.png", "größe.png", "红外 01.png", "[brackets].png", "a'b.png"])
@@ -122,6 +120,6 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "missing.png", 1)
     with pytest.raises(UserError, match=r"cannot open the image"):
         read_image(tmp_path, 1)
-    (tmp_path / "float.tif").write_bytes(_encode(".tif", np.ones((8, 8), np.float32)))
-    with pytest.raises(UserError, match=r"float\.tif` has float32 pixels"):
-        read_image(tmp_path / "float.tif", 1)
+    (tmp_path / "nan.tif").write_bytes(_encode(".tif", np.full((8, 8), np.nan, np.float32)))
+    with pytest.raises(UserError, match=r"nan\.tif` holds 64 values that are no finite numbers"):
+        read_image(tmp_path / "nan.tif", 1)

@@ -28,6 +28,7 @@ from fusion_lightning.degradations import scenario as find_scenario
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods import FusionMethod, Specification, build_method, find_method
 from fusion_lightning.methods.loading import Arguments
+from fusion_lightning.methods.vocabulary import spelled_out
 from fusion_lightning.metrics import METRICS
 from fusion_lightning.text import printable
 
@@ -72,7 +73,8 @@ def benchmark(
     ``sheets/SCENARIO.png`` (what the methods made of the first pairs) and ``quality_time.png`` (with matplotlib).
 
     Args:
-        methods: Name -> a checkpoint (``PATH.ckpt``), a class (``LaplacianPyramid``), a class with its arguments
+        methods: Name -> a checkpoint (``PATH.ckpt``), a short name of ``fuse --method`` (``laplacian``), a class
+            (``LaplacianPyramid``), a class with its arguments
             (``{class_path: …, init_args: {…}}``), or published images (``{folder: DIR}``, of the clean scenario unless
             ``scenarios`` says otherwise). With ``{checkpoint: PATH.ckpt}`` or any mapping, ``data: [NAME, …]`` and
             ``scenarios: [NAME, …]`` restrict where the method is tried.
@@ -183,7 +185,8 @@ class _Competitor:
     def build(self, device: torch.device) -> Fuser:
         if not isinstance(self.specification, str) and "folder" in self.specification:
             return PublishedImages(self.specification["folder"])
-        method: FusionMethod = build_method(cast(Specification, self.specification)).to(device)
+        named = spelled_out(self.specification) if isinstance(self.specification, str) else self.specification
+        method: FusionMethod = build_method(cast(Specification, named)).to(device)
         method.setup("test")
         return method
 

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fusion_lightning.batch import FusionBatch, FusionOutput, require_finite, to_device
 from fusion_lightning.commands.benchmark.store import Cost, ImageResult
-from fusion_lightning.commands.pairing import images_by_stem
+from fusion_lightning.datamodules.pairing import find_images
 from fusion_lightning.errors import UserError
-from fusion_lightning.imaging.convert import grey_if_equal, to_tensor
+from fusion_lightning.imaging.convert import to_tensor
 from fusion_lightning.imaging.io import read_image
 from fusion_lightning.methods import FusionMethod
 from fusion_lightning.metrics import FusionMetric
@@ -42,7 +42,7 @@ class PublishedImages:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.files = images_by_stem(folder, "`folder`")
+        self.files = find_images(folder, "`folder`")
 
     def fuse(self, batch: FusionBatch) -> FusionOutput:
         """The published image of a batch of one.
@@ -53,7 +53,7 @@ class PublishedImages:
         (name,) = batch["name"]
         if name not in self.files:
             raise UserError(f"{self.folder} has no image called {name}")
-        image = to_tensor(grey_if_equal(read_image(self.files[name], channels=3)))[None]
+        image = to_tensor(read_image(self.files[name]))[None]
         height, width = (max(batch["clean_a"].shape[dim], batch["clean_b"].shape[dim]) for dim in (-2, -1))
         if image.shape[-2:] != (height, width):
             shape = f"{image.shape[-1]}x{image.shape[-2]}"

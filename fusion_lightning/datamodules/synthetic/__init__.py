@@ -4,7 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from fusion_lightning.datamodules.pairs import SPLITS, Pair
+from fusion_lightning.datamodules.pairing import SPLITS
+from fusion_lightning.datamodules.pairs import Pair
 from fusion_lightning.datamodules.synthetic.phantoms import render_slice
 from fusion_lightning.datamodules.synthetic.scenes import render_scene
 
