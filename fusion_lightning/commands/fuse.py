@@ -139,8 +139,8 @@ def fuse(
             side = None if trajectory else find_tile(tile, fuser, batch)
             if side is not None and fuser.sees_whole_image:
                 print(
-                    f"{item['name']}: fused in tiles of {side} pixels. {type(fuser).__name__} looks at the whole image, "
-                    "so the result differs from that of --tile 0"
+                    f"{item['name']}: fused in tiles of {side} pixels. {type(fuser).__name__} looks at the whole "
+                    "image, so the result differs from that of --tile 0"
                 )
             images = fuse_batch(fuser, batch, controls, bf16, side, bits)
             parts = [part for part in _RESTORED if part in images and (restored or "fused" not in images)]
