@@ -1,6 +1,7 @@
 """Samplers of training and evaluation, and a loader that resumes in the middle of an epoch."""
 
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +156,8 @@ class ResumableLoader(DataLoader[Any]):
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader"):
                     raise
-                raise UserError(why_workers_ended(str(error))) from error
+                codes = [worker.exitcode for worker in getattr(self._iterator, "_workers", ())]
+                raise UserError(why_workers_ended(str(error), codes)) from error
             self._place += self.batch_size or 1
             yield batch
 
@@ -175,14 +177,15 @@ class ResumableLoader(DataLoader[Any]):
         return getattr(self.sampler, "num_replicas", 1)
 
 
-def why_workers_ended(report: str) -> str:
-    """What a DataLoader's report on its worker processes means, and what to do."""
+def why_workers_ended(report: str, codes: Sequence[int | None] = ()) -> str:
+    """What a DataLoader's report on its worker processes and their exit codes mean, and what to do."""
     if "timed out" in report:
         return (
             f"no batch has come for {WORKER_PATIENCE} seconds: the processes that read ahead wait for a file system or "
             "for memory; look at the disk, or set --data.num_workers=0 to see where they stop"
         )
-    if f"exit code {CANNOT_HAND_OVER}" in report or "Bus error" in report or "shared memory" in report:
+    told = any(words in report for words in (f"exit code {CANNOT_HAND_OVER}", "Bus error", "shared memory"))
+    if told or not {CANNOT_HAND_OVER, -getattr(signal, "SIGBUS", 0)}.isdisjoint(codes):
         return (
             "the processes that read ahead cannot hand over a batch: the shared memory (/dev/shm) is full or too "
             "small; enlarge it (docker run --shm-size=1g), lower --data.num_workers, or set --data.num_workers=0"

@@ -142,3 +142,21 @@ def test_a_full_disk_stops_with_a_sentence(tmp_path: Path) -> None:
             torch.load(path, weights_only=True)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_second_control_c_does_not_wait_and_says_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = SignalCheckpoint.on_train_batch_start
+
+    def twice(self: SignalCheckpoint, trainer: Any, *given: Any) -> None:
+        original(self, trainer, *given)
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), INT)
+            os.kill(os.getpid(), INT)
+
+    monkeypatch.setattr(SignalCheckpoint, "on_train_batch_start", twice)
+    assert _fit(tmp_path, "r") == 128 + INT
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: interrupted by SIGINT in the middle of a step: go on with the same command")
+    assert _last(tmp_path, "r")["global_step"] == 3  # saved before the validation
