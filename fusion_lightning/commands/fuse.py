@@ -9,7 +9,7 @@ import torch
 from rich.progress import track
 
 from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, require_finite, to_device
-from fusion_lightning.commands.assumed import assumed_degradation
+from fusion_lightning.commands.declared import declared_degradation
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.commands.manifest import Item, Journal, digest
 from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
@@ -98,7 +98,7 @@ def fuse(
         UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
     """
     controls = Controls(strength_a, strength_b, balance)
-    degradation = assumed_degradation(degradation_a, degradation_b, noise)
+    degradation = declared_degradation(degradation_a, degradation_b, noise)
     check_choice("bits", bits, (8, 16))
     pairs = pair_images({"--source-a": source_a, "--source-b": source_b})
     windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))

@@ -47,7 +47,7 @@ def make_splits(found: Found, rule: SplitRule = "auto", held_out: tuple[float, f
         ``train``, ``val`` and ``test``, each sorted by name.
 
     Raises:
-        UserError: `held_out` leaves nothing to train on, or the names hold too few subjects.
+        UserError: If `held_out` leaves nothing to train on, or the names hold too few subjects.
     """
     if min(held_out) < 0 or sum(held_out) >= 1:
         raise UserError(f"`held_out` must be two parts that leave some for training, but got {held_out}")

@@ -202,7 +202,7 @@ def _read_tiff(path: str, content: bytes) -> _Stored:
                 if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
                     pixels = 2**bits - 1 - pixels
     except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise UserError(f"cannot decode the image `{path}`: {' '.join(str(error).split())}.") from error
+        raise UserError(f"cannot decode the image `{path}`: {' '.join(str(error).split())}") from error
     if count > 1 or pixels.ndim > 3 or pixels.shape[2:] not in ((), (1,), (3,)):
         what = f"{count} pages" if count > 1 else f"pixels of shape {pixels.shape}"
         raise UserError(f"`{path}` holds {what}, but one grey or colour image is expected: save one page of it")

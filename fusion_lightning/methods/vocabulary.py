@@ -29,7 +29,7 @@ def spelled_out(name: str) -> str | dict[str, Any]:
     - ``ifcnn=FILE``, ``gifnet=FILE``: a network with its published weights.
 
     Raises:
-        UserError: The number or the file after a name is missing.
+        UserError: If the number or the file after a name is missing.
     """
     if name in _RULES:
         return _RULES[name]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_lightning.commands.assumed import assumed_degradation
+from fusion_lightning.commands.declared import declared_degradation
 from fusion_lightning.degradations import degrade, parse
 from fusion_lightning.errors import UserError
 from fusion_lightning.main import main
@@ -74,13 +74,13 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
 
 
 def test_the_command_lines_degradation_becomes_the_operator() -> None:
-    assumed = assumed_degradation(SPECIFICATION, None, 0.03)
+    assumed = declared_degradation(SPECIFICATION, None, 0.03)
     operator = from_degradations(assumed["a"], (45, 62))
     assert isinstance(operator, Compose)
     assert [type(part) for part in operator.operators] == [Blur, Downsample]
     assert operator.sigma == pytest.approx(0.03)
     assert from_degradations(assumed["b"]).sigma == pytest.approx(0.03)
-    assert assumed_degradation(None, None, 0.0)["scenario"] == "delivered"
+    assert declared_degradation(None, None, 0.0)["scenario"] == "delivered"
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_the_command_lines_degradation_becomes_the_operator() -> None:
 )
 def test_degradations_that_cannot_be_undone_are_refused(a: str | None, b: str | None, noise: float, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        assumed_degradation(a, b, noise)
+        declared_degradation(a, b, noise)

@@ -28,7 +28,7 @@ def _batch(height: int, width: int, factor: int = 1) -> FusionBatch:
 
     a, b = image(1, height // factor, width // factor), image(3, height, width)
     effect = [{"name": "downsample", "params": {"factor": factor, "method": "area", "up": False}}] if factor > 1 else []
-    degradation = {"scenario": "assumed", "a": effect, "b": []}
+    degradation = {"scenario": "declared", "a": effect, "b": []}
     return collate(
         [{"source_a": a, "source_b": b, "clean_a": a, "clean_b": b, "degradation": degradation, "name": "x"}]
     )

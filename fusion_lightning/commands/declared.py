@@ -10,7 +10,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.operators import without_operator
 
 
-def assumed_degradation(degradation_a: str | None, degradation_b: str | None, noise: float) -> SampleDegradation:
+def declared_degradation(degradation_a: str | None, degradation_b: str | None, noise: float) -> SampleDegradation:
     """The `degradation` that ``--degradation-a``, ``--degradation-b`` and ``--noise`` declare.
 
     Args:
@@ -27,7 +27,7 @@ def assumed_degradation(degradation_a: str | None, degradation_b: str | None, no
         return SampleDegradation(scenario="delivered", a=[], b=[])
     added: list[AppliedDegradation] = [{"name": "noise", "params": {"sigma": 255 * noise}}] if noise else []
     return SampleDegradation(
-        scenario="assumed",
+        scenario="declared",
         a=_effects("--degradation-a", degradation_a) + added,
         b=_effects("--degradation-b", degradation_b) + added,
     )
