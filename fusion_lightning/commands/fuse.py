@@ -20,7 +20,7 @@ from fusion_lightning.errors import UserError, check_choice, notice
 from fusion_lightning.files import alone_in, output_folder
 from fusion_lightning.imaging.color import ColorRule
 from fusion_lightning.imaging.contact_sheet import contact_sheet
-from fusion_lightning.imaging.convert import to_image, to_tensor
+from fusion_lightning.imaging.convert import COLORMAPS, colorize, to_image, to_tensor
 from fusion_lightning.imaging.io import write_image
 from fusion_lightning.imaging.windows import Window
 from fusion_lightning.methods import FusionMethod, Specification, build_method, load_method
@@ -47,6 +47,7 @@ def fuse(
     window_a: str | None = None,
     window_b: str | None = None,
     resize: Side | None = None,
+    colormap_a: str | None = None,
     bits: Literal[8, 16] = 8,
     restored: bool = False,
     trajectory: bool = False,
@@ -84,6 +85,8 @@ def fuse(
         window_b: The same for source b.
         resize: Bring both sources to the size of this one, stretching the other if need be; without it, sides of
             different ratios are refused, and the source of lower resolution is enlarged.
+        colormap_a: Draw a grey source a in a palette before it is fused, as radiologists know PET: ``hot``, ``jet``,
+            ``inferno``, ``magma``, ``viridis`` or ``turbo``. Source b has to be grey then.
         bits: 8 or 16 per channel of the fusion and the restored sources.
         restored: Also write the restored sources, into ``OUTPUT/restored_a`` and ``OUTPUT/restored_b``, and the weight
             map of methods that have one.
@@ -102,7 +105,7 @@ def fuse(
     check_choice("bits", bits, (8, 16))
     pairs = pair_images({"--source-a": source_a, "--source-b": source_b})
     windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
-    inputs = SourcePairs(pairs, windows, resize, degradation)
+    inputs = SourcePairs(pairs, windows, resize, degradation, colormap_a)
     folder = output_folder(output, (path for files in pairs.values() for path in files.values()), _PARTS)
     chosen = _method_name(method, checkpoint)
     fuser = _open(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
@@ -122,6 +125,7 @@ def fuse(
         "degradation": [degradation_a, degradation_b, noise],
         "windows": [window_a, window_b],
         "resize": resize,
+        "colormap_a": colormap_a,
         "bits": bits,
         "parts": [restored, trajectory],
         "bf16": bf16,
@@ -195,6 +199,10 @@ class SourcePairs:
         windows: Their tone windows.
         resize: The source whose size both get.
         degradation: What is known to have happened to them.
+        colormap_a: The palette in which source a is drawn.
+
+    Raises:
+        UserError: If there is no such palette.
     """
 
     def __init__(
@@ -203,7 +211,11 @@ class SourcePairs:
         windows: tuple[Window, Window],
         resize: Side | None,
         degradation: SampleDegradation,
+        colormap_a: str | None = None,
     ) -> None:
+        if colormap_a is not None:
+            check_choice("--colormap-a", colormap_a, COLORMAPS)
+        self._colormap = colormap_a
         self.names = list(pairs)
         self._files = [dict(zip("ab", map(str, files.values()), strict=True)) for files in pairs.values()]
         self._windows, self._resize, self._degradation = windows, resize, degradation
@@ -218,6 +230,10 @@ class SourcePairs:
             UserError: If it cannot be used.
         """
         images = read_sources(self._files[index], self._windows, self._resize)
+        if self._colormap is not None:
+            if any(image.shape[2] == 3 for image in images.values()):
+                raise UserError(f"{self.names[index]}: --colormap-a needs two grey sources, but one is in colour")
+            images["a"] = colorize(images["a"], self._colormap)
         a, b = (to_tensor(images[side])[None] for side in "ab")
         return FusionBatch(
             source_a=a, source_b=b, clean_a=a, clean_b=b, degradation=[self._degradation], name=[self.names[index]]

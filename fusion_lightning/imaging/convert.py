@@ -2,9 +2,16 @@
 
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from fusion_lightning.errors import check_choice
+
+COLORMAPS = {"hot": cv2.COLORMAP_HOT, "jet": cv2.COLORMAP_JET, "inferno": cv2.COLORMAP_INFERNO}
+COLORMAPS |= {"magma": cv2.COLORMAP_MAGMA, "viridis": cv2.COLORMAP_VIRIDIS, "turbo": cv2.COLORMAP_TURBO}
+"""Palettes by name."""
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -27,3 +34,16 @@ def to_float(image: np.ndarray) -> np.ndarray:
     return (
         image.astype(np.float32) / np.float32(255) if image.dtype == np.uint8 else image.astype(np.float32, copy=False)
     )
+
+
+def colorize(image: np.ndarray, palette: str) -> np.ndarray:
+    """Draw a grey image (H, W, 1) in a palette, as RGB (H, W, 3), float32 in [0, 1], between its 256 colours linear.
+
+    Raises:
+        UserError: If there is no such palette.
+    """
+    check_choice("colormap", palette, COLORMAPS)
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], COLORMAPS[palette])[:, 0, ::-1] / 255.0
+    levels = 255 * to_float(image)[..., 0]
+    channels = [np.interp(levels, np.arange(256), table[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=-1).astype(np.float32)

@@ -11,17 +11,18 @@ import numpy as np
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
+from fusion_lightning.imaging.medical import is_dicom, read_dicom
 from fusion_lightning.imaging.windows import Window
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm", ".pnm"}
-    | {".pfm", ".gif", ".jp2", ".avif", ".hdr", ".exr"}
+    | {".pfm", ".gif", ".jp2", ".avif", ".hdr", ".exr", ".dcm"}
 )
 """What is read as an image, in lower case."""
 
 LOOKS_LIKE_AN_IMAGE = frozenset(
     {".heic", ".heif", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".svg", ".psd", ".ico", ".npy", ".npz"}
-    | {".mat", ".fits", ".fit", ".seq"}
+    | {".mat", ".fits", ".fit", ".seq", ".nii", ".gz", ".mha", ".nrrd"}
 )
 """What may hold an image but is not read; where it lies among images it is named."""
 
@@ -68,7 +69,7 @@ def read_image(
             where grey is asked for, or needs a tone window.
     """
     name, window = os.fspath(path), window or Window()
-    pixels, full = _read_stored(name)
+    pixels, full = _read_stored(name, as_suv=window.name == "suv")
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or window.name not in ("", "none"):
@@ -153,8 +154,10 @@ def _encode(image: np.ndarray, suffix: str) -> bytes:
     return data.tobytes()
 
 
-def _read_stored(path: str) -> _Stored:
-    content = read_bytes(path)
+def _read_stored(path: str, as_suv: bool) -> _Stored:
+    content = _read_bytes(path)
+    if is_dicom(content):
+        return _Stored(*read_dicom(path, content, as_suv))
     if content.startswith(_PAGED):
         return _read_tiff(path, content)
     pixels = _decode(path, content)
@@ -168,7 +171,7 @@ def _read_stored(path: str) -> _Stored:
     return _Stored(pixels, _full_range(pixels))
 
 
-def read_bytes(path: str) -> bytes:
+def _read_bytes(path: str) -> bytes:
     """The content of an image file.
 
     Raises:
