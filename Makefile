@@ -3,11 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
 # two test processes of one thread each suit two cores; threads of several processes would fight for them
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types bench gallery notebooks clean
+.PHONY: help install demo test test-all test-lowest lint types bench gallery notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -31,6 +32,13 @@ test: install lint types  ## lint, types and the fast tests
 test-all: install lint types  ## everything, the slow tests too
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
 
+# the lowest torch has no small build for processors: `make test-lowest TORCH=2.13.0` tests all other bounds
+test-lowest:  ## the fast tests with the lowest versions that setup.cfg allows, in .venv-lowest
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tests/lowest.py $(TORCH) > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
 lint: install  ## style and the direction of dependence
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -49,5 +57,5 @@ notebooks: install  ## run the notebooks from top to bottom
 	$(RUN) -m pytest tests/test_notebooks.py -m "slow or not slow"
 
 clean:  ## remove what was built here, never logs or data
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find fusion_lightning tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

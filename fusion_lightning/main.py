@@ -169,7 +169,9 @@ def _sentence(error: BaseException) -> str:
 
 
 def _keep_traceback() -> Path:
-    with tempfile.NamedTemporaryFile("w", prefix="fusion_lightning-", suffix=".txt", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="fusion_lightning-", suffix=".txt", delete=False
+    ) as file:
         traceback.print_exc(file=file)
     return Path(file.name)
 

@@ -24,8 +24,8 @@ from .test_configs import FEW_STEPS, RUNS, learns
 from .typed import ROOT, Typed, command_lines, documents, folders_of, loose_options, options_of, other_programs
 
 COMMANDS = list({str(one.words): one for path in documents() for one in command_lines(path)}.values())
-EXAMPLES = {"--key.path"}
-"""Options that stand for any."""
+EXAMPLES = {"--key.path", "twilight.yaml"}
+"""Options and files that stand for any."""
 PUBLISHED = (".pth", ".pt")
 """Files with weights that others have published."""
 SMALL = ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--trainer.val_check_interval=1", "--model.size=tiny"]
@@ -95,6 +95,7 @@ def test_every_option_that_is_named_exists(trainer_parser: LightningArgumentPars
         known |= {f"--{name}" for name in _arguments(function_of(command))}
     for kind, classes in (("model", list(known_methods().values())), ("data", [FusionData])):
         known |= {f"--{kind}.{name}" for one in classes for base in one.__mro__ for name in _arguments(base.__init__)}
+    known |= set(re.findall(r'"(--[a-z]+)"', inspect.getsource(sys.modules[main.__module__])))
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\("(--[\w-]+)"', script.read_text(encoding="utf-8")))
     for path in documents():
@@ -105,7 +106,7 @@ def test_every_option_that_is_named_exists(trainer_parser: LightningArgumentPars
                 f"{path} names {option}, which does not exist"
             )
         for found in loose_options(path):
-            resolve_config_names(found.words)
+            resolve_config_names([word for word in found.words if word not in EXAMPLES])
 
 
 def _trainer_options(parser: LightningArgumentParser) -> set[str]:

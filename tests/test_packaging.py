@@ -1,8 +1,10 @@
 """What travels in the wheel, and that every file of the project has its place."""
 
+import ast
 import configparser
 import itertools
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,12 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+import fusion_lightning
+
+from .lowest import lowest
+
 ROOT = Path(__file__).parents[1]
 
 
 def _setup() -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
-    parser.read(ROOT / "setup.cfg")
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
     return parser
 
 
@@ -82,3 +88,30 @@ def test_an_installed_wheel_finds_its_configurations_from_any_folder(tmp_path: P
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "logs" / "cled_stage1").is_dir()
+
+
+def test_text_is_read_and_written_with_an_encoding() -> None:
+    for path in (ROOT / "fusion_lightning").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            modes = [str(one.value) for one in call.args if isinstance(one, ast.Constant)]
+            binary = any(re.fullmatch(r"[rwax]?\+?b\+?", mode) for mode in modes)
+            descriptor = ast.unparse(call.func).startswith(("os.", "self."))
+            text = name in ("read_text", "write_text") or (name == "open" and not binary and not descriptor)
+            assert not text or any(one.arg == "encoding" for one in call.keywords), f"{path}:{call.lineno}"
+
+
+def test_the_lowest_versions_are_the_bounds_of_setup_cfg() -> None:
+    found = lowest(torch="2.13.0")
+    assert found["torch"] == "2.13.0"
+    needed = [line for line in _setup()["options"]["install_requires"].split("\n") if line and line[0] != "#"]
+    assert {name.partition("[")[0] for name in found} >= {re.split(r"[\[>=]", line)[0] for line in needed}
+    assert found["albumentations"] == "2.0.8"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == fusion_lightning.__version__
+    assert cited["license"] == _setup()["metadata"]["license"]

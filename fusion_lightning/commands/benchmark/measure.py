@@ -132,7 +132,7 @@ def _start_watching_memory(device: torch.device) -> float:
     try:
         # what was freed but kept by the allocator would be used again unseen
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except (OSError, AttributeError):  # not Linux with glibc, or not allowed
         return float("nan")
     return _status("VmRSS:")
@@ -147,7 +147,7 @@ def _peak_memory(device: torch.device) -> float:
 def _status(entry: str) -> float:
     """An entry of the kernel's record of this process, in bytes; NaN where there is none."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return float("nan")
     return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith(entry)), float("nan"))

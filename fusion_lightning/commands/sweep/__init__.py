@@ -223,7 +223,7 @@ def _lock(folder: Path) -> int | None:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Lock: searches started together must not re-enqueue the same trials."""
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -255,7 +255,7 @@ def _run(
     trial.set_user_attr("run", run)
     print(f"{run}: {shlex.join(f'--{name}={value}' for name, value in values.items())}", flush=True)
     began = time.monotonic()
-    with (folder / "output.txt").open("a") as output:
+    with (folder / "output.txt").open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
             line, stdout=output, stderr=subprocess.STDOUT, pass_fds=(lock,), preexec_fn=_end_with_the_search
         )
@@ -320,7 +320,7 @@ def _logged(folder: Path, metric: str) -> list[float]:
     """The finite values of a metric that a run has logged, in the order of its steps."""
     by_step: dict[int, float] = {}
     for path in folder.glob("csv/fit*/metrics.csv"):
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 try:
                     by_step[int(row["step"])] = float(row[metric])
@@ -330,5 +330,5 @@ def _logged(folder: Path, metric: str) -> list[float]:
 
 
 def _last_line(path: Path) -> str:
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1].removeprefix("error: ") if lines else "it said nothing"
