@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
 from fusion_lightning.configuration import expand_home, one_sentence, resolve_config_names
 from fusion_lightning.text import printable
+
+# else the parser makes an object of every class that is named in a value of type `Any`, which many of the classes that
+# a configuration may name take somewhere
+set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
 
 def run_function_command(args: Sequence[str]) -> None:

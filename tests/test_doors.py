@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
 
 import fusion_lightning.commands
 from fusion_lightning.datamodules import FusionData
@@ -30,6 +31,13 @@ class Trap:
 
     def __init__(self, *given: object, **more: object) -> None:
         Trap.sprung = True
+
+
+class Takes(Callback):
+    """What a configuration may name, with an argument that may be anything."""
+
+    def __init__(self, anything: Any = None, more: dict[str, Any] | None = None) -> None:
+        self.anything = anything
 
 
 PATH = f"{__name__}.Trap"
@@ -203,3 +211,14 @@ def test_stage_2_holds_its_first_stage_as_plain_values() -> None:
     hint = typing.get_type_hints(CLEDStage2.__init__)["restorer"]
     assert Any not in set(_parts(hint))
     assert issubclass(CLEDStage2, FusionMethod)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"anything": TRAP, "more": {"x": TRAP, "y": [TRAP]}}, pytest.param(TRAP, marks=pytest.mark.slow)]
+)
+def test_what_may_be_anything_is_no_class_either(arguments: dict[str, Any], tmp_path: Path) -> None:
+    """Lightning's own callbacks, loggers and plugins have such arguments."""
+    callbacks = [{"class_path": f"{__name__}.Takes", "init_args": arguments}]
+    (tmp_path / "evil.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    line = f"test --config average.yaml --config smoke.yaml --config {tmp_path}/evil.yaml"
+    main([*shlex.split(line), "--trainer.logger=false", f"--log_dir={tmp_path}"])
