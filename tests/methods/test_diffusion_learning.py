@@ -1,5 +1,6 @@
 """Short real trainings on drawn scenes: what the diffusion methods are meant to do, on scenes they have not seen."""
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -18,6 +19,7 @@ from fusion_lightning.methods import (
     FusionMethod,
     MaskDiFuser,
     TextDiFuse,
+    UnconditionalPrior,
 )
 from fusion_lightning.methods.dif_fusion import stack
 from fusion_lightning.metrics.functional import psnr_to
@@ -144,3 +146,16 @@ def test_masked_images_come_back(data: FusionData) -> None:
     mean, drawn = over(data, measure)
     print("views", mean, drawn)
     assert drawn > mean + 3
+
+
+def test_a_prior_learns_more_than_single_pixels_tell_and_removes_known_noise(data: FusionData) -> None:
+    """The best denoiser of single pixels has a loss of about (π/2) times their deviation."""
+    method = UnconditionalPrior(size="tiny")
+    losses = train(method, data, 400)
+    pixels = [rgb_to_luma(one).flatten() for batch in data.train_dataloader() for one in clean(batch)]
+    alone = math.pi / 2 * float(2 * torch.cat(pixels).std())
+    loss = sum(losses[-50:]) / 50
+    found = gains(method, data)
+    print(f"\nprior: loss {loss:.3f}, of single pixels {alone:.3f}; {found[0]:+.1f} and {found[1]:+.1f} dB")
+    assert loss < 0.7 * alone
+    assert min(found) > 1
