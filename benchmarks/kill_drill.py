@@ -3,7 +3,7 @@
     python benchmarks/kill_drill.py --kills 40
     python benchmarks/kill_drill.py --kills 10 --command sweep
 
-With `--command fit` it is a training, with `predict` and `sweep` the files of that command are compared byte by byte.
+With `--command fit` it is a training; of `fuse`, `predict` and `sweep` the results are compared byte by byte.
 
 A kill is SIGKILL or SIGTERM, at a moment drawn for it: at any time, in the sanity check, in or around a validation,
 while a checkpoint is written or just moved to its place, at the end of an epoch, or at the end of the run. Epochs and
@@ -28,6 +28,8 @@ from pathlib import Path
 
 import torch
 
+from fusion_lightning.datamodules.synthetic.scenes import render_scene
+from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import main as fusion_lightning
 
 TINY = """--config=cled_stage1.yaml --config=smoke.yaml --trainer.limit_val_batches=2 --checkpoint.every_n_train_steps=3
@@ -128,10 +130,24 @@ for step in range(1, 5):
 """What a sweep's trial runs here: scores of four steps."""
 
 
-def prepare_predict(root: Path) -> list[str]:
+def trained(root: Path) -> Path:
+    """A checkpoint of a single step."""
     line = f"fit {TINY} --trainer.max_steps=1 --trainer.limit_val_batches=0 --log_dir={root}/trained"
     assert wait(start(line.split(), root / "fit")) == 0, (root / "fit" / "output.txt").read_text()
-    checkpoint = root / "trained" / "cled_stage1" / "drill" / "checkpoints" / "last.ckpt"
+    return root / "trained" / "cled_stage1" / "drill" / "checkpoints" / "last.ckpt"
+
+
+def prepare_fuse(root: Path) -> list[str]:
+    for name in range(12):
+        scene = render_scene(name, 64)
+        write_image(root / "a" / f"{name}.png", scene.infrared[..., 0])
+        write_image(root / "b" / f"{name}.png", scene.visible)
+    line = f"fuse --checkpoint={trained(root)} --source-a={root}/a --source-b={root}/b --device=cpu"
+    return f"{line} --output={{folder}}/out".split()
+
+
+def prepare_predict(root: Path) -> list[str]:
+    checkpoint = trained(root)
     line = TINY.replace("--ckpt_path=last", f"--ckpt_path={checkpoint}").replace("--data.length=8", "--data.length=64")
     return f"predict {line} --trainer.limit_predict_batches=8 --log_dir={{folder}}".split()
 
@@ -145,7 +161,7 @@ def prepare_sweep(root: Path) -> list[str]:
     return f"sweep --config={root}/drill.yaml --trials=3 --log_dir={{folder}}".split()
 
 
-COMMANDS = {"predict": prepare_predict, "sweep": prepare_sweep}
+COMMANDS = {"fuse": prepare_fuse, "predict": prepare_predict, "sweep": prepare_sweep}
 
 
 def kill_command(command: str, kills: int, draw: random.Random) -> bool:
@@ -179,7 +195,10 @@ def kill_command(command: str, kills: int, draw: random.Random) -> bool:
 def results(folder: Path) -> dict[str, object]:
     """What a command has left: its pictures, and of a sweep the points that were finished."""
     found: dict[str, object] = {
-        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("predictions/**/*.*")
+        str(path.relative_to(folder)): path.read_bytes()
+        for pattern in ("predictions/**/*.*", "out/**/*.*")
+        for path in folder.rglob(pattern)
+        if path.is_file()
     }
     for path in folder.glob("sweeps/*/trials.csv"):
         with path.open(newline="") as file:
