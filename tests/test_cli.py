@@ -74,7 +74,7 @@ MISTAKES = {
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/empty --output TMP/out": (1, "holds no images"),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/other --output TMP/out": (
         1,
-        "y is missing in --source-b",
+        "have no partner of the same name: `y`",
     ),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/b --output TMP/out --strength-a -1": (1, "strength_a"),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/b --output TMP/out --device gpu9": (1, "--device gpu9"),
@@ -192,7 +192,9 @@ def test_fuse_keeps_the_size_and_never_overwrites(places: dict[str, str], capsys
         assert cv2.imread(str(folder / "out" / part / "x.png"), cv2.IMREAD_UNCHANGED).shape == (20, 30)
     assert (folder / "out" / "trajectory" / "y.png").is_file()
     kept = (folder / "out" / "restored_a" / "x.png").stat().st_mtime_ns
-    assert main(command) == 1
+    assert main(command) == 0  # goes on, and has nothing left to do
+    assert "were there already" in capsys.readouterr().out
+    assert main([*command, "--strength-a=0.5"]) == 1
     assert "already there" in capsys.readouterr().err
     assert (folder / "out" / "restored_a" / "x.png").stat().st_mtime_ns == kept
     assert main([*command, "--overwrite"]) == 0

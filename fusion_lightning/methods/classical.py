@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusion_lightning.batch import AppliedDegradation, Controls, FusionBatch, FusionOutput, sources
 from fusion_lightning.errors import UserError, check_choice
+from fusion_lightning.imaging.color import ColorRule
 from fusion_lightning.imaging.filters import box_mean, guided_filter
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.luma import LumaFusion
@@ -120,14 +121,15 @@ class Overlay(FusionMethod):
 
     Args:
         alpha: α, how opaque source a is, from 0 to 1.
+        color_rule: As in `FusionMethod`; the colours are a mixture already.
         **options: Those of `FusionMethod`.
 
     Raises:
         UserError: If `alpha` is out of its range.
     """
 
-    def __init__(self, alpha: float = 0.5, **options: Any) -> None:
-        super().__init__(**{"color_rule": "chroma", **options})  # the colours are a mixture already
+    def __init__(self, alpha: float = 0.5, color_rule: ColorRule = "chroma", **options: Any) -> None:
+        super().__init__(color_rule=color_rule, **options)
         if not 0 <= alpha <= 1:
             raise UserError(f"`alpha` must be between 0 and 1, but got {alpha}")
         self.alpha = alpha
