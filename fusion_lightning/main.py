@@ -24,7 +24,7 @@ TRAINER_COMMANDS = {
     "predict": "fuse the test pairs with a checkpoint and write the images",
 }
 FUNCTION_COMMANDS = {
-    "fuse": "fuse your own images with a checkpoint",
+    "fuse": "fuse your own images, by a rule or a checkpoint",
     "evaluate": "score folders of fused images, whatever made them",
     "benchmark": "compare methods, scenario by scenario, in tables and pictures",
     "degrade": "write a degraded copy of a folder of images",
