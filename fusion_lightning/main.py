@@ -88,6 +88,11 @@ def main(args: Sequence[str] | None = None) -> int:
         # the second is what Lightning calls a setting that it cannot use
         if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
             return _refuse(_sentence(cause))
+        if isinstance(cause, ModuleNotFoundError) and cause.name and not cause.name.startswith("fusion_lightning"):
+            return _refuse(
+                f"{sys.executable} lacks the package {cause.name!r}: run `make install` and "
+                "`source .venv/bin/activate` in the checkout, or pip install what is missing"
+            )
         if isinstance(cause, OSError):
             return _refuse(f"{cause.filename or 'a file'} cannot be read or written: {plain_reason(cause)}")
         return _refuse(f"{type(cause).__name__}: {_sentence(cause)} (traceback in {_keep_traceback()})")

@@ -150,3 +150,14 @@ def test_a_process_that_waits_for_ever_obeys_a_signal(wait: str, code: int) -> N
     _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert said == ("error: it does not come\n" if wait == "for ever" else "")
+
+
+def test_a_python_without_the_packages_is_told_how_to_get_them() -> None:
+    root = Path(__file__).parents[1]
+    program = f"import sys; sys.path.insert(0, {str(root)!r}); "
+    program += "from fusion_lightning.main import main; sys.exit(main(['fuse']))"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "lacks the package" in done.stderr
+    assert "make install" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -231,8 +231,10 @@ class SourcePairs:
         """
         images = read_sources(self._files[index], self._windows, self._resize)
         if self._colormap is not None:
-            if any(image.shape[2] == 3 for image in images.values()):
-                raise UserError(f"{self.names[index]}: --colormap-a needs two grey sources, but one is in colour")
+            colored = [side for side, image in images.items() if image.shape[2] == 3]
+            if colored:
+                file = self._files[index][colored[0]]
+                raise UserError(f"{file} is in colour, but --colormap-a colours a grey source: leave it out")
             images["a"] = colorize(images["a"], self._colormap)
         a, b = (to_tensor(images[side])[None] for side in "ab")
         return FusionBatch(
