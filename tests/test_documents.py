@@ -20,6 +20,7 @@ from fusion_lightning.imaging.io import write_image
 from fusion_lightning.main import FUNCTION_COMMANDS, TRAINER_COMMANDS, main
 from fusion_lightning.methods.loading import known_methods
 
+from .dicom import uptake_fields, write_dicom
 from .test_configs import FEW_STEPS, RUNS, learns
 from .typed import ROOT, Typed, command_lines, documents, folders_of, loose_options, options_of, other_programs
 
@@ -153,13 +154,20 @@ def test_the_runs_own_callbacks_never_collide(more: list[str], tmp_path: Path, m
     assert (tmp_path / "logs" / "average" / "r" / "scores.csv").is_file()
 
 
-def _pairs(folder: Path, folders: dict[str, str], count: int = 6) -> None:
-    """Pairs of noise, called like slices of one subject each."""
+def _pairs(
+    folder: Path,
+    folders: dict[str, str],
+    color: str = "b",
+    names: tuple[str, str] = ("{}.png", "{}.png"),
+    smaller: int = 1,
+) -> None:
+    """Six pairs of noise, called like slices of one subject each; source a may be several times smaller."""
     rng = np.random.default_rng(0)
-    for place, shape in ((folders["a"], (64, 72)), (folders["b"], (64, 72, 3))):
-        for index in range(count):
-            name = f"{index + 10}{index:03d}.png"
-            write_image(folder / place / name, rng.integers(0, 256, shape).astype(np.uint8))
+    for side, name, factor in zip("ab", names, (smaller, 1), strict=True):
+        shape = (64 // factor, 72 // factor, *([3] if side == color else []))
+        for index in range(6):
+            path = folder / folders[side] / name.format(f"{index + 10}{index:03d}")
+            write_image(path, rng.integers(0, 256, shape).astype(np.uint8))
 
 
 class _Desk:
@@ -168,6 +176,7 @@ class _Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.runs: set[str] = set()
+        self.stage1 = ""
 
     def type(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Type a command line as it is."""
@@ -176,6 +185,7 @@ class _Desk:
             "HOME": str(self.folder),
             "WANDB_MODE": "offline",
             "OMP_NUM_THREADS": "1",
+            "STAGE1": self.stage1,
         }
         line = [sys.executable, "-m", "fusion_lightning", *words]
         return subprocess.run(line, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=280)
@@ -195,6 +205,8 @@ class _Desk:
     def fill(self, command: Typed) -> list[str]:
         """The command line with everything there that its placeholders stand for."""
         config = str(command.value("--config")).removesuffix(".yaml")
+        if command.words[0] == "sweep":
+            self.stage1 = str(self.folder / self.checkpoint("cled_stage1") / "last.ckpt")
         data = (command.value("--data") or "paired.yaml").replace("DATA.yaml", "paired.yaml")
         words = []
         for before, word in zip(("", *command.words), command.words, strict=False):
@@ -202,14 +214,22 @@ class _Desk:
                 word = data
             elif before == "--data.root" or word == "data/TNO":
                 word = f"{data}-root"
-                _pairs(self.folder / word, folders_of(data))
+                _pairs(self.folder / word, *folders_of(data))
             elif before in ("--output", "--log_dir"):
                 word = f"out-{len(list(self.folder.iterdir()))}"
             elif word in ("DIR", "IR", "VIS", "OURS", "THEIRS", "IR.png", "VIS.png"):
-                _pairs(self.folder, {"a": "IR", "b": "VIS"})
+                averaged = 4 if any("downsample(4)" in one for one in command.words) else 1
+                _pairs(self.folder, {"a": "IR", "b": "VIS"}, smaller=averaged)
+                _pairs(self.folder / "both", {"a": "ir", "b": "vi"})
                 _pairs(self.folder, {"a": "OURS", "b": "THEIRS"})
-                word = {"DIR": "." if before == "--input" else "IR"}.get(word, word)
+                word = {"DIR": "both" if before == "--input" else "IR"}.get(word, word)
                 word = {"IR.png": "IR/10000.png", "VIS.png": "VIS/10000.png"}.get(word, word)
+            elif word in ("PET", "MRI"):
+                counts = np.arange(64 * 72, dtype=np.uint16).reshape(64, 72) % 4096
+                (self.folder / word).mkdir(exist_ok=True)
+                write_dicom(self.folder / word / "1.dcm", counts, **(uptake_fields() if word == "PET" else {}))
+            elif word.startswith("DIR/*"):
+                _pairs(self.folder, {"a": "DIR", "b": "DIR"}, names=("{}_IR.jpg", "{}_VIS.jpg"))
             elif word in ("CKPT", "prior.ckpt"):
                 undoes = "--degradation-a" in command.words
                 name = "prior" if word == "prior.ckpt" else "drfusion" if undoes else config
@@ -230,7 +250,7 @@ def _smaller(command: Typed, folder: Path) -> list[str]:
     """What makes a command line short without changing what it does."""
     verb, config = command.words[0], str(command.value("--config")).removesuffix(".yaml")
     if verb in TRAINER_COMMANDS:
-        devices = [] if command.value("--trainer.devices") else ["--trainer.devices=1"]
+        devices = ["--data.length=32"] if command.value("--trainer.devices") else ["--trainer.devices=1"]
         return [*SMALL, *FEW_STEPS.get(config, []), *devices]
     if verb == "sweep":
         found = Path(resolve_config_names(["--config", str(command.value("--config"))])[1])

@@ -88,8 +88,7 @@ def _code(path: Path) -> Iterator[str]:
     yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose))
 
 
-def folders_of(fragment: str) -> dict[str, str]:
-    """Where the images of a data set lie, by its fragment in ``configs/data``."""
+def folders_of(fragment: str) -> tuple[dict[str, str], str]:
+    """Where the images of a data set lie and which source has colour, by its fragment in ``configs/data``."""
     content = yaml.safe_load((config_folder() / "data" / fragment).read_text(encoding="utf-8"))
-    folders: dict[str, str] = content["init_args"]["folders"]
-    return folders
+    return content["init_args"]["folders"], content["init_args"].get("color", "b")

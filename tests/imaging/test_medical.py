@@ -9,33 +9,13 @@ from fusion_lightning.commands.fuse import fuse
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image
 from fusion_lightning.imaging.windows import Window
+from tests.dicom import uptake_fields, write_dicom
 
 COUNTS = (np.arange(24 * 32).reshape(24, 32) * 4 % 4096).astype(np.uint16)
 
 
-def _dicom(path: Path, counts: np.ndarray = COUNTS, **fields: object) -> Path:
-    """A slice of 12 bits."""
-    pydicom = pytest.importorskip("pydicom")
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-
-    header = Dataset()
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = CTImageStorage
-    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = generate_uid()
-    header.Rows, header.Columns = counts.shape
-    header.SamplesPerPixel, header.PhotometricInterpretation, header.PixelRepresentation = 1, "MONOCHROME2", 0
-    header.BitsAllocated, header.BitsStored, header.HighBit = 16, 12, 11
-    header.PixelData = counts.tobytes()
-    for name, value in fields.items():
-        setattr(header, name, value)
-    pydicom.dcmwrite(path, header, enforce_file_format=True)
-    return path
-
-
 def test_slope_and_intercept_give_the_units(tmp_path: Path) -> None:
-    path = _dicom(tmp_path / "ct.dcm", RescaleSlope=2, RescaleIntercept=-1024)
+    path = write_dicom(tmp_path / "ct.dcm", COUNTS, RescaleSlope=2, RescaleIntercept=-1024)
     units = COUNTS.astype(float) * 2 - 1024
     with pytest.raises(UserError, match=r"holds values from -1024 to .*: name its tone window"):
         read_image(path, 1)
@@ -44,40 +24,33 @@ def test_slope_and_intercept_give_the_units(tmp_path: Path) -> None:
 
 
 def test_bare_counts_have_the_range_of_their_bits(tmp_path: Path) -> None:
-    np.testing.assert_allclose(read_image(_dicom(tmp_path / "x.dcm"), 1)[..., 0], COUNTS / 4095, atol=1e-6)
-    inverted = read_image(_dicom(tmp_path / "y.dcm", PhotometricInterpretation="MONOCHROME1"), 1)[..., 0]
+    np.testing.assert_allclose(read_image(write_dicom(tmp_path / "x.dcm", COUNTS), 1)[..., 0], COUNTS / 4095, atol=1e-6)
+    inverted = read_image(write_dicom(tmp_path / "y.dcm", COUNTS, PhotometricInterpretation="MONOCHROME1"), 1)[..., 0]
     np.testing.assert_allclose(inverted, 1 - COUNTS / 4095, atol=1e-6)
 
 
 def test_uptake_values_are_activity_by_weight_over_the_dose_that_is_left(tmp_path: Path) -> None:
-    from pydicom.dataset import Dataset
-
-    dose = Dataset()
-    dose.RadionuclideTotalDose, dose.RadionuclideHalfLife = 370e6, 6586.2
-    dose.RadiopharmaceuticalStartTime = "100000"
-    fields = {
-        "Units": "BQML", "DecayCorrection": "START", "PatientWeight": "70", "SeriesTime": "110000.00",
-        "RescaleSlope": 10, "RescaleIntercept": 0, "RadiopharmaceuticalInformationSequence": [dose],
-    }  # fmt: skip
-    path = _dicom(tmp_path / "pet.dcm", **fields)
+    path = write_dicom(tmp_path / "pet.dcm", COUNTS, **uptake_fields())
     uptake = COUNTS.astype(float) * 10 * 70000 / (370e6 * 0.5 ** (3600 / 6586.2))
     read = read_image(path, 1, Window("suv:0,8"))[..., 0]
     np.testing.assert_allclose(read, (uptake / 8).clip(0, 1), atol=1e-6)
     with pytest.raises(UserError, match="lacks what standardised uptake values"):
-        read_image(_dicom(tmp_path / "ct.dcm", Units="BQML", DecayCorrection="START"), 1, Window("suv:0,8"))
+        read_image(
+            write_dicom(tmp_path / "ct.dcm", COUNTS, Units="BQML", DecayCorrection="START"), 1, Window("suv:0,8")
+        )
 
 
 def test_a_damaged_or_many_framed_file_is_named(tmp_path: Path) -> None:
-    path = _dicom(tmp_path / "x.dcm")
+    path = write_dicom(tmp_path / "x.dcm", COUNTS)
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(UserError, match=r"cannot decode the image `.*x\.dcm`"):
         read_image(path, 1)
     with pytest.raises(UserError, match="holds 2 frames"):
-        read_image(_dicom(tmp_path / "y.dcm", COUNTS.reshape(24, 32), NumberOfFrames=2, Rows=12), 1)
+        read_image(write_dicom(tmp_path / "y.dcm", COUNTS.reshape(24, 32), NumberOfFrames=2, Rows=12), 1)
 
 
 def test_grey_pet_is_drawn_hot_over_grey_mri(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pet, mri = _dicom(tmp_path / "pet.dcm"), _dicom(tmp_path / "mri.dcm", COUNTS[::-1].copy())
+    pet, mri = write_dicom(tmp_path / "pet.dcm", COUNTS), write_dicom(tmp_path / "mri.dcm", COUNTS[::-1].copy())
     fuse(str(pet), str(mri), str(tmp_path / "out"), method="overlay:0.5", colormap_a="hot", device="cpu")
     fused = read_image(tmp_path / "out" / "pet.png")
     assert fused.shape == (24, 32, 3)
