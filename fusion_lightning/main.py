@@ -10,7 +10,7 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fusion_lightning.allocator import keep_freed_memory
@@ -84,6 +84,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
+        if any(isinstance(link, KeyboardInterrupt) for link in _chain(error)):
+            return _refuse("interrupted", code=130)  # in the middle of writing a file, which fails over its end
         cause = _cause(error)
         # the second is what Lightning calls a setting that it cannot use
         if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
@@ -159,12 +161,17 @@ def _suggestion(command: str) -> str:
     return f", did you mean {close[0]!r}" if close else ""
 
 
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it followed."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
 def _cause(error: BaseException) -> BaseException:
     """The user's mistake behind an error that libraries have wrapped, else the error itself."""
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, UserError):
-        link = link.__cause__ or link.__context__
-    return link or error
+    return next((link for link in _chain(error) if isinstance(link, UserError)), error)
 
 
 def _sentence(error: BaseException) -> str:

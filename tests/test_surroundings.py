@@ -161,3 +161,17 @@ def test_a_python_without_the_packages_is_told_how_to_get_them() -> None:
     assert "lacks the package" in done.stderr
     assert "make install" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_error_that_follows_control_c_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(args: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("the end of a file that was not written to its end")
+
+    monkeypatch.setattr("fusion_lightning.main._runner", lambda command: write)
+    assert main(["fuse"]) == 130
+    assert capsys.readouterr().err.strip() == "error: interrupted"
