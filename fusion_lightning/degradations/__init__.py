@@ -16,6 +16,7 @@ from fusion_lightning.degradations.base import (
 from fusion_lightning.degradations.blur import Blur, Defocus, MotionBlur
 from fusion_lightning.degradations.borrowed import IsoNoise, Jpeg
 from fusion_lightning.degradations.light import LowContrast, LowLight, OverExposure
+from fusion_lightning.degradations.misalignment import Misalign, misalignment, true_warps
 from fusion_lightning.degradations.noise import Noise, Poisson, SaltPepper, Stripes
 from fusion_lightning.degradations.resolution import Downsample, Quantize
 from fusion_lightning.degradations.weather import Haze, Rain
@@ -38,6 +39,7 @@ __all__ = [
     "Jpeg",
     "LowContrast",
     "LowLight",
+    "Misalign",
     "MotionBlur",
     "Noise",
     "OneOf",
@@ -49,7 +51,9 @@ __all__ = [
     "Scenario",
     "Stripes",
     "degrade",
+    "misalignment",
     "parse",
     "reapply",
     "scenario",
+    "true_warps",
 ]
