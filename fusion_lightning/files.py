@@ -34,7 +34,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what `write_atomic` has left in a folder when its process was killed."""
-    for unfinished in folder.rglob(".*.unfinished"):
+    for unfinished in folder.rglob(".*.unfinished*"):
         unfinished.unlink(missing_ok=True)
 
 

@@ -17,6 +17,7 @@ from fusion_lightning.configuration import resolve_config_names
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.functions_cli import function_of, parse_function_command
 from fusion_lightning.imaging.io import write_image
+from fusion_lightning.imaging.video import write_video
 from fusion_lightning.main import FUNCTION_COMMANDS, TRAINER_COMMANDS, main
 from fusion_lightning.methods.loading import known_methods
 
@@ -228,6 +229,13 @@ class _Desk:
                 counts = np.arange(64 * 72, dtype=np.uint16).reshape(64, 72) % 4096
                 (self.folder / word).mkdir(exist_ok=True)
                 write_dicom(self.folder / word / "1.dcm", counts, **(uptake_fields() if word == "PET" else {}))
+            elif word.endswith(".nii.gz"):
+                pytest.importorskip("nibabel").Nifti1Image(
+                    np.arange(24**3, dtype=np.int16).reshape(24, 24, 24), np.eye(4)
+                ).to_filename(self.folder / word)
+            elif word in ("IR.mp4", "VIS.mp4"):
+                frames = list(np.random.default_rng(0).integers(0, 256, (3, 64, 72), np.uint8))
+                write_video(self.folder / word, frames, 25, "mp4")
             elif word.startswith("DIR/*"):
                 _pairs(self.folder, {"a": "DIR", "b": "DIR"}, names=("{}_IR.jpg", "{}_VIS.jpg"))
             elif word in ("CKPT", "prior.ckpt"):

@@ -10,6 +10,8 @@ from unicodedata import normalize
 
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.io import LOOKS_LIKE_AN_IMAGE, SUFFIXES
+from fusion_lightning.imaging.video import VIDEOS
+from fusion_lightning.imaging.volumes import is_nifti
 
 SPLITS = ("train", "val", "test")
 _SPLIT_FOLDERS = {"train": "train|training", "val": "val|valid|validation|eval|dev", "test": "test|testing"}
@@ -92,7 +94,7 @@ def pair_images(places: Mapping[str, str]) -> dict[str, dict[str, Path]]:
         name = next(iter(next(iter(found.values()))))
         return {name: {option: next(iter(images.values())) for option, images in found.items()}}
     where = {option: f"{option.split()[0]} {place}" for option, place in places.items()}
-    return _match(found, where, "complete or remove them")
+    return pair_by_name(found, where, "complete or remove them")
 
 
 def find_pairs(root: str, folders: Mapping[str, str], by_order: bool = False) -> dict[str | None, list[PairFiles]]:
@@ -164,16 +166,28 @@ def _pair(
     where = {role: f"`{folders[role]}`" for role in files}
     advice = f"complete or remove them in {place}, or set `pair_by: order` if their sorted order pairs them"
     pairs = []
-    for name, of_pair in _match(files, where, advice).items():
+    for name, of_pair in pair_by_name(files, where, advice).items():
         group = name.rpartition("/")[0].replace("/", "_") or "delivered"
         pairs.append(PairFiles(name.replace("/", "_"), {role: str(path) for role, path in of_pair.items()}, group))
     return pairs
 
 
-def _match(
+def pair_by_name(
     files: Mapping[str, Mapping[str, Path]], where: Mapping[str, str], advice: str
 ) -> dict[str, dict[str, Path]]:
-    """Name -> place -> path, for images that every place holds under one name."""
+    """Pair files that every place holds under one name, but for endings such as ``_IR`` and ``_VIS``.
+
+    Args:
+        files: Place -> name -> path.
+        where: Place -> what it is called in errors.
+        advice: What to do about files without a partner.
+
+    Returns:
+        Name -> place -> path, in natural order.
+
+    Raises:
+        UserError: If a file has no partner.
+    """
     names = {name for of_place in files.values() for name in of_place}
     if any(set(of_place) != names for of_place in files.values()):
         shorter = {place: _without_endings(of_place) for place, of_place in files.items()}
@@ -251,7 +265,7 @@ def _collect(root: Path, parts: Sequence[str], quiet: bool = False) -> dict[str,
             continue
         if suffix.lower() not in SUFFIXES:
             if suffix.lower() in LOOKS_LIKE_AN_IMAGE and not quiet:
-                notice(f"{path} is passed over: {suffix} files are not read, save it as PNG or TIFF")
+                notice(f"{path} is passed over: {_advice(path)}")
             continue
         if parts[-1] == "*":
             key = os.path.splitext(key)[0]
@@ -266,6 +280,15 @@ def _collect(root: Path, parts: Sequence[str], quiet: bool = False) -> dict[str,
             raise UserError(f"the image `{path}` is empty (0 bytes): copy it again or remove the pair")
         found[key] = path
     return found
+
+
+def _advice(path: Path) -> str:
+    """What to do about a file that looks like an image and is not read as one."""
+    if is_nifti(path):
+        return "of volumes only `fuse` takes any, save the slices as images"
+    if path.suffix.lower() in VIDEOS:
+        return "of videos only `fuse` takes any, save the frames as images"
+    return f"{path.suffix} files are not read, save it as PNG or TIFF"
 
 
 def _expand(folder: Path, parts: Sequence[str]) -> Iterator[tuple[Path, str]]:

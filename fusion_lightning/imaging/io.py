@@ -12,6 +12,8 @@ import numpy as np
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.medical import is_dicom, read_dicom
+from fusion_lightning.imaging.video import VIDEOS
+from fusion_lightning.imaging.volumes import is_nifti
 from fusion_lightning.imaging.windows import Window
 
 SUFFIXES = frozenset(
@@ -22,7 +24,8 @@ SUFFIXES = frozenset(
 
 LOOKS_LIKE_AN_IMAGE = frozenset(
     {".heic", ".heif", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".svg", ".psd", ".ico", ".npy", ".npz"}
-    | {".mat", ".fits", ".fit", ".seq", ".nii", ".gz", ".mha", ".nrrd"}
+    | {".mat", ".fits", ".fit", ".seq", ".gz", ".mha", ".nrrd", ".nii"}
+    | VIDEOS
 )
 """What may hold an image but is not read; where it lies among images it is named."""
 
@@ -38,7 +41,7 @@ _NEARLY_GREY = 2.0
 os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # read where OpenCV was built with it
 
 
-class _Stored(NamedTuple):
+class Stored(NamedTuple):
     """What a file holds, before anything is made of it."""
 
     pixels: np.ndarray
@@ -69,7 +72,7 @@ def read_image(
             where grey is asked for, or needs a tone window.
     """
     name, window = os.fspath(path), window or Window()
-    pixels, full = _read_stored(name, as_suv=window.name == "suv")
+    pixels, full = read_stored(name, as_suv=window.name == "suv")
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or window.name not in ("", "none"):
@@ -154,10 +157,18 @@ def _encode(image: np.ndarray, suffix: str) -> bytes:
     return data.tobytes()
 
 
-def _read_stored(path: str, as_suv: bool) -> _Stored:
+def read_stored(path: str, as_suv: bool) -> Stored:
+    """Read the values of an image file as they are stored; activity as standardised uptake values if asked to.
+
+    Raises:
+        UserError: As `read_image`, but for windows and colour.
+    """
+    if is_nifti(path) or Path(path).suffix.lower() in VIDEOS:
+        what, parts = ("volume", "slices") if is_nifti(path) else ("video", "frames")
+        raise UserError(f"`{path}` is a {what}, which only `fuse` takes: save its {parts} as images")
     content = _read_bytes(path)
     if is_dicom(content):
-        return _Stored(*read_dicom(path, content, as_suv))
+        return Stored(*read_dicom(path, content, as_suv))
     if content.startswith(_PAGED):
         return _read_tiff(path, content)
     pixels = _decode(path, content)
@@ -168,7 +179,7 @@ def _read_stored(path: str, as_suv: bool) -> _Stored:
         if Path(path).suffix.lower() == ".exr":
             reason = "this OpenCV was built without EXR, save it as a floating-point TIFF"
         raise UserError(f"cannot decode the image `{path}`: {reason}")
-    return _Stored(pixels, _full_range(pixels))
+    return Stored(pixels, _full_range(pixels))
 
 
 def _read_bytes(path: str) -> bytes:
@@ -189,7 +200,7 @@ def _read_bytes(path: str) -> bytes:
     return content
 
 
-def _read_tiff(path: str, content: bytes) -> _Stored:
+def _read_tiff(path: str, content: bytes) -> Stored:
     """OpenCV decodes most of them; tifffile knows their pages and how many bits are used."""
     import tifffile  # takes a while to load
 
@@ -210,8 +221,8 @@ def _read_tiff(path: str, content: bytes) -> _Stored:
         what = f"{count} pages" if count > 1 else f"pixels of shape {pixels.shape}"
         raise UserError(f"`{path}` holds {what}, but one grey or colour image is expected: save one page of it")
     if pixels.dtype == np.uint16 and kind == 1 and bits in (10, 12, 14):
-        return _Stored(pixels >> (16 - bits), (0.0, 2.0**bits - 1))  # as OpenCV unpacks them, the lowest bits are 0
-    return _Stored(pixels, _full_range(pixels))
+        return Stored(pixels >> (16 - bits), (0.0, 2.0**bits - 1))  # as OpenCV unpacks them, the lowest bits are 0
+    return Stored(pixels, _full_range(pixels))
 
 
 def _decode(path: str, content: bytes) -> np.ndarray | None:

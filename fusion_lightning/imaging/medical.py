@@ -1,7 +1,7 @@
 """DICOM files: pixels in the units that their headers give them."""
 
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -60,6 +60,50 @@ def read_dicom(path: str, content: bytes, as_suv: bool) -> tuple[np.ndarray, Ran
     if header.PhotometricInterpretation == "MONOCHROME1":  # the lowest value is white
         values = (full[1] if full else values.max() + values.min()) - values
     return (values * _suv_factor(path, header), None) if as_suv else (values, full)
+
+
+class SlicePlace(NamedTuple):
+    """Where a slice lies in the patient, in millimetres to the left, to the back and upwards."""
+
+    corner: np.ndarray
+    """The middle of the first pixel, (3,)."""
+    right: np.ndarray
+    """The direction of a row from left to right, (3,), of length 1."""
+    down: np.ndarray
+    """The direction of a column from top to bottom."""
+    spacing: tuple[float, float]
+    """From row to row and from column to column."""
+    series: str
+    """What tells the series from others."""
+
+    def parallel(self, other: "SlicePlace") -> bool:
+        """Whether the pixels of two slices have the same directions and sizes."""
+        mine, its = ([*one.right, *one.down, *one.spacing] for one in (self, other))
+        return bool(np.allclose(mine, its, rtol=0, atol=1e-3))
+
+
+def slice_place(path: str, content: bytes) -> SlicePlace:
+    """Where the slice in a DICOM file lies; pydicom has to be there.
+
+    Raises:
+        UserError: If the file does not say.
+    """
+    import pydicom
+
+    header = pydicom.dcmread(BytesIO(content), stop_before_pixels=True)
+    try:
+        corner, directions, spacing = (
+            np.array([float(number) for number in header[name].value])
+            for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+        )
+        down, across = spacing
+        right, downwards = directions.reshape(2, 3)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"`{path}` does not say where its slice lies (position, orientation, spacing): leave --axis out to fuse "
+            "slice files pair by pair"
+        ) from error
+    return SlicePlace(corner, right, downwards, (down, across), str(header.get("SeriesInstanceUID", "")))
 
 
 def _suv_factor(path: str, header: "Dataset") -> float:

@@ -1,6 +1,6 @@
 """Tone windows: which of the values in a file become black and white."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,9 +30,13 @@ class Window:
     Values outside a window are clipped. Without a name an 8-bit file stays as it is, a deeper one keeps its full range,
     and one that uses less than a tenth of that, or whose type has none, is refused.
 
+    A window follows the image it is applied to, unless it was `measured` once for many: the frames of a video, the
+    slices of a volume.
+
     Args:
         text: The name with its numbers; None when none was given.
         option: What the user calls the setting, for errors.
+        curve: Values in rising order and the levels they become, linear between them; None measures every image.
 
     Raises:
         UserError: If there is no such window.
@@ -40,6 +44,7 @@ class Window:
 
     text: str | None = None
     option: str = "--window"
+    curve: tuple[np.ndarray, np.ndarray] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.text is None:
@@ -79,24 +84,44 @@ class Window:
         Raises:
             UserError: If the window has to be named, or the pixels hold what is no number.
         """
+        window = self if self.curve is not None else self.measured(pixels, full, path)
+        assert window.curve is not None
+        values, levels = window.curve
+        if values[0] == values[-1]:
+            return np.zeros(pixels.shape, np.float32)
+        return np.interp(pixels, values, levels).astype(np.float32)
+
+    def measured(
+        self, pixels: np.ndarray, full: tuple[float, float] | None, path: str, counts: np.ndarray | None = None
+    ) -> "Window":
+        """The window that is the same for all images that these values come from.
+
+        Args:
+            pixels: The values, of any shape and type; with `counts` in rising order.
+            full: The range of the file's type; None if it has none.
+            path: The file, for errors.
+            counts: How often each of the values occurs; None says once.
+
+        Raises:
+            UserError: If the window has to be named, or the values hold what is no number.
+        """
         if not np.isfinite(pixels).all():
             count = int((~np.isfinite(pixels)).sum())
             raise UserError(f"`{path}` holds {count} values that are no finite numbers: replace them before it is used")
         values = pixels.astype(np.float64)
         if self.name == "agc":
-            return _equalised(values).astype(np.float32)
-        low, high = self._limits(values, full, path)
-        if low == high:
-            return np.zeros(values.shape, np.float32)
-        return ((values - low) / (high - low)).clip(0, 1).astype(np.float32)
+            return replace(self, curve=_equalised(values, counts))
+        return replace(self, curve=(np.array(self._limits(values, full, path, counts)), np.array([0.0, 1.0])))
 
-    def _limits(self, values: np.ndarray, full: tuple[float, float] | None, path: str) -> tuple[float, float]:
+    def _limits(
+        self, values: np.ndarray, full: tuple[float, float] | None, path: str, counts: np.ndarray | None
+    ) -> tuple[float, float]:
         """The values that become 0 and 1."""
         if self.name in ("raw", "suv"):
             return self.numbers
         if self.name == "percentile":
-            low, high = np.percentile(values, self.numbers)
-            return float(low), float(high)
+            low, high = (_percentile(values, number, counts) for number in self.numbers)
+            return low, high
         low, high = float(values.min()), float(values.max())
         if self.name == "minmax":
             return low, high
@@ -113,10 +138,20 @@ class Window:
         return full
 
 
-def _equalised(values: np.ndarray) -> np.ndarray:
+def _percentile(values: np.ndarray, number: float, counts: np.ndarray | None) -> float:
+    """As `numpy.percentile` has it, linear between neighbours; with counts, of every value so many times."""
+    if counts is None:
+        return float(np.percentile(values, number))
+    last = np.cumsum(counts)
+    position = number / 100 * (last[-1] - 1)
+    below, above = (
+        values[np.searchsorted(last, index, side="right")] for index in (np.floor(position), np.ceil(position))
+    )
+    return float(below + (above - below) * (position - np.floor(position)))
+
+
+def _equalised(values: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Histogram equalisation whose bins are cut where the slope would exceed the limit (plateau equalisation)."""
-    counts, edges = np.histogram(values, _BINS)
-    counts = np.minimum(counts, _GAIN * values.size / _BINS)
-    levels = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
-    equalised: np.ndarray = np.interp(values, edges, levels)
-    return equalised
+    found, edges = np.histogram(values, _BINS, weights=counts)
+    plateau = np.minimum(found, _GAIN * found.sum() / _BINS)
+    return edges, np.concatenate([[0.0], np.cumsum(plateau) / plateau.sum()])

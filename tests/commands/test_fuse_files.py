@@ -13,7 +13,7 @@ import pytest
 
 from fusion_lightning.commands.fuse import fuse
 from fusion_lightning.commands.manifest import Manifest
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, notice
 from fusion_lightning.files import alone_in
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
@@ -39,6 +39,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def test_the_same_command_goes_on(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, output = tmp_path / "whole", tmp_path / "out"
+    notice.cache_clear()  # said once a process
     _fuse(pairs, whole)
     assert "no --method was named, so laplacian fuses" in capsys.readouterr().err
     _fuse(pairs, output)

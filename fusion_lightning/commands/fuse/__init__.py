@@ -1,0 +1,204 @@
+"""The `fuse` command: fuses images on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import torch
+
+from fusion_lightning.batch import Controls
+from fusion_lightning.commands.declared import declared_degradation
+from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
+from fusion_lightning.commands.fuse.frames import Film, Frames, Sync, is_video
+from fusion_lightning.commands.fuse.images import SourcePairs
+from fusion_lightning.commands.fuse.volumes import Volumes, holds_volumes
+from fusion_lightning.commands.fuse.work import PARTS, Job, Reading, fuse_batch
+from fusion_lightning.commands.manifest import digest
+from fusion_lightning.datamodules.pairing import pair_images
+from fusion_lightning.datamodules.pairs import Side
+from fusion_lightning.errors import UserError, check_choice, notice
+from fusion_lightning.files import output_folder
+from fusion_lightning.imaging.color import ColorRule
+from fusion_lightning.imaging.convert import COLORMAPS
+from fusion_lightning.imaging.video import Form
+from fusion_lightning.imaging.volumes import Axis
+from fusion_lightning.imaging.windows import Window
+from fusion_lightning.methods import FusionMethod, Specification, build_method, load_method
+from fusion_lightning.methods.vocabulary import DEFAULT, SHORT_NAMES, spelled_out
+
+__all__ = ["Job", "Reading", "SourcePairs", "fuse", "fuse_batch"]
+
+
+def fuse(
+    source_a: str,
+    source_b: str,
+    output: str,
+    method: str | None = None,
+    checkpoint: str | None = None,
+    strength_a: float = 1.0,
+    strength_b: float = 1.0,
+    balance: float = 0.5,
+    color: ColorRule | None = None,
+    degradation_a: str | None = None,
+    degradation_b: str | None = None,
+    noise: float = 0.0,
+    window_a: str | None = None,
+    window_b: str | None = None,
+    resize: Side | None = None,
+    colormap_a: str | None = None,
+    axis: Axis | None = None,
+    frames: str | None = None,
+    sync: Sync | None = None,
+    video: Form | None = None,
+    bits: Literal[8, 16] = 8,
+    restored: bool = False,
+    trajectory: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    tile: int | None = None,
+) -> None:
+    """Fuse two images, or two folders of images paired by name, at their own size; or two volumes, or two videos.
+
+    Writes ``OUTPUT/<name>.png``, in colour when one source is in colour, and a line for each into
+    ``OUTPUT/fuse.jsonl``: what was fused, and how. The same command typed again goes on where it was interrupted.
+    Volumes become ``<name>.nii.gz`` with the spacing and the affine of their sources, videos ``<name>.mp4``; all their
+    slices and frames are seen through one tone window.
+
+    Args:
+        source_a: The image, folder of images or pattern (``"DIR/*_IR.jpg"``) that carries intensity (infrared, PET,
+            SPECT, CT); or a NIfTI file, or a video.
+        source_b: The same for what carries detail (visible, MRI).
+        output: Folder for the results; no source may lie in it.
+        method: What fuses: ``average``, ``maximum``, ``laplacian``, ``guided``, ``wavelet``, ``overlay:ALPHA`` (source
+            a over b), ``ifcnn=FILE`` or ``gifnet=FILE`` (published weights), a ``.ckpt`` file written by ``fit``, or a
+            class that needs no training. By default ``laplacian``.
+        checkpoint: The same as ``--method`` for a ``.ckpt`` file.
+        strength_a: Removal strength for source a: 0 keeps its degradation, 1 removes it.
+        strength_b: Removal strength for source b.
+        balance: Cross-modal balance: 0 leans to source a, 1 to source b, 0.5 is as trained.
+        color: What stays of a colour where the fusion is brighter or darker than the source in colour: its
+            ``saturation``, or the ``chroma`` as the method merges it. By default as the method was trained.
+        degradation_a: What happened to source a, for methods that undo known degradations, e.g.
+            ``"blur(sigma=2)+downsample(4)"``; the image then has its sensor's own size.
+        degradation_b: What happened to source b.
+        noise: Standard deviation of the noise on both sources, in [0, 1] units: 0.03 is 8 grey levels of 255.
+        window_a: Which values of source a become black and white: ``percentile:LO,HI``, ``raw:LO,HI``, ``suv:LO,HI``,
+            ``minmax``, ``agc`` or ``none``. It has to be named for files of more than 8 bits that use less than a tenth
+            of their range, and for values that have none.
+        window_b: The same for source b.
+        resize: Bring both sources to the size of this one, stretching the other if need be; without it, sides of
+            different ratios are refused, and the source of lower resolution is enlarged.
+        colormap_a: Draw a grey source a in a palette before it is fused, as radiologists know PET: ``hot``, ``jet``,
+            ``inferno``, ``magma``, ``viridis`` or ``turbo``. Source b has to be grey then.
+        axis: Fuse volumes slice by slice, ``axial``, ``coronal`` or ``sagittal``: NIfTI files, which are fused in axial
+            slices otherwise, and with it also folders of DICOM slices.
+        frames: Which frames of two videos, ``FIRST:END`` counted from 0, without END. With two folders, says that their
+            images are the frames of one scene; ``all`` takes all of them.
+        sync: Pair the frames of videos of different rates or lengths by their ``index``, or by the ``time`` at which
+            they are shown.
+        video: What two videos become: ``mp4`` (the default), ``lossless`` (FFV1 in Matroska), or ``frames``, PNG files.
+        bits: 8 or 16 per channel of the fusion and the restored sources.
+        restored: Also write the restored sources, into ``OUTPUT/restored_a`` and ``OUTPUT/restored_b``, and the weight
+            map of methods that have one.
+        trajectory: Also draw what the diffusion removed, step by step, into ``OUTPUT/trajectory``.
+        overwrite: Replace results that already exist.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
+        precision: Number type of the networks: ``fp32``, ``bf16``, or ``auto``, bf16 where the device multiplies it.
+        tile: Fuse in tiles of so many pixels a side, a multiple of 64, with overlaps that are blended: bounded memory.
+            0 fuses the whole image at once; by default so does what fits into half of the free memory.
+
+    Raises:
+        UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
+    """
+    controls = Controls(strength_a, strength_b, balance)
+    degradation = declared_degradation(degradation_a, degradation_b, noise)
+    check_choice("bits", bits, (8, 16))
+    if colormap_a is not None:
+        check_choice("--colormap-a", colormap_a, COLORMAPS)
+    windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
+    reading = Reading(windows, resize, degradation, colormap_a)
+    sources = _find({"--source-a": source_a, "--source-b": source_b}, reading, axis, frames, sync, video)
+    folder = output_folder(output, sources.files, PARTS)
+    chosen = _method_name(method, checkpoint)
+    fuser = _open(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
+    if (degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
+        raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
+    if trajectory and type(fuser).trajectory_sheet is FusionMethod.trajectory_sheet:
+        raise UserError(f"{type(fuser).__name__} has no trajectory: leave --trajectory false")
+    if trajectory and tile:
+        raise UserError("--trajectory draws the whole image at once: leave --tile out")
+    fuser.color_rule = color or fuser.color_rule
+    bf16 = runs_in_bf16(precision, fuser.device)
+    recipe = {
+        "method": chosen,
+        "weights": {text: digest(Path(text)) for text in (chosen.partition("=")[2] or chosen,) if Path(text).is_file()},
+        "controls": [strength_a, strength_b, balance],
+        "color": fuser.color_rule,
+        "degradation": [degradation_a, degradation_b, noise],
+        "windows": [window_a, window_b],
+        "resize": resize,
+        "colormap_a": colormap_a,
+        "bits": bits,
+        "parts": [restored, trajectory],
+        "bf16": bf16,
+        "tile": tile,
+    }
+    sources.fuse(Job(fuser, controls, bf16, tile, bits, restored, trajectory, overwrite, folder, recipe))
+
+
+class _Kind(Protocol):
+    """Sources of one kind, and how they are fused."""
+
+    files: list[Path]
+
+    def fuse(self, job: Job) -> None:
+        """Fuse all of them into the job's folder."""
+
+
+def _find(
+    places: Mapping[str, str],
+    reading: Reading,
+    axis: Axis | None,
+    frames: str | None,
+    sync: Sync | None,
+    video: Form | None,
+) -> _Kind:
+    """The sources: images, volumes, folders of frames, or videos.
+
+    Raises:
+        UserError: If there are none, or an option is for another kind.
+    """
+    are_videos = any(map(is_video, places.values()))
+    are_volumes = axis is not None or any(map(holds_volumes, places.values()))
+    if sync is not None:
+        check_choice("--sync", sync, Sync)
+    if (sync is not None or video is not None) and not are_videos:
+        raise UserError("--sync and --video are for two videos: leave them out")
+    if axis is not None:
+        check_choice("--axis", axis, Axis)
+    if are_volumes and (are_videos or frames is not None):
+        raise UserError("--axis is for volumes, and --frames for videos and folders of frames: leave one of them out")
+    if are_videos:
+        check_choice("--video", video or "mp4", Form)
+        return Film(places, reading, frames, sync, video or "mp4")
+    if are_volumes:
+        return Volumes(places, reading, axis or "axial")
+    if frames is not None:
+        return Frames(places, reading, frames)
+    return SourcePairs(pair_images(places), reading)
+
+
+def _method_name(method: str | None, checkpoint: str | None) -> str:
+    if method is not None and checkpoint is not None:
+        raise UserError("--method and --checkpoint name two methods: give one of them")
+    if method is None and checkpoint is None:
+        notice(f"no --method was named, so {DEFAULT} fuses; others are {SHORT_NAMES}, or a .ckpt file")
+    return checkpoint or method or DEFAULT
+
+
+def _open(name: str) -> FusionMethod:
+    specification = spelled_out(name)
+    if isinstance(specification, str) and (Path(specification).exists() or Path(specification).suffix == ".ckpt"):
+        return load_method(specification).eval()
+    return build_method(cast(Specification, specification))
