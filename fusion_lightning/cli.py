@@ -106,7 +106,7 @@ class FusionCLI(LightningCLI):
         """Add where a run goes, and the settings of the callbacks every run has."""
         saved = self._hyper_parameters
 
-        def build(method: type[FusionMethod], *arguments: Any, **configured: Any) -> FusionMethod:
+        def build(method: type[FusionMethod], /, *arguments: Any, **configured: Any) -> FusionMethod:
             # what a checkpoint says goes to the constructor and never to the parser, which would look for classes in it
             return method(*arguments, **{**configured, **saved})
 

@@ -25,6 +25,7 @@ TRAINER_COMMANDS = {
 }
 FUNCTION_COMMANDS = {
     "fuse": "fuse your own images, by a rule or a checkpoint",
+    "inspect": "say what is wrong with images: noise, blur, haze and their strengths",
     "evaluate": "score folders of fused images, whatever made them",
     "benchmark": "compare methods, scenario by scenario, in tables and pictures",
     "degrade": "write a degraded copy of a folder of images",

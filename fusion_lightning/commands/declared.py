@@ -6,15 +6,20 @@ import numpy as np
 
 from fusion_lightning.batch import AppliedDegradation, SampleDegradation
 from fusion_lightning.degradations import parse
+from fusion_lightning.degradations.labels import without_seeds
 from fusion_lightning.errors import UserError
 from fusion_lightning.operators import without_operator
+
+AUTO = "auto"
+"""Stands for a degradation that an estimator finds."""
 
 
 def declared_degradation(degradation_a: str | None, degradation_b: str | None, noise: float) -> SampleDegradation:
     """The `degradation` that ``--degradation-a``, ``--degradation-b`` and ``--noise`` declare.
 
     Args:
-        degradation_a: Specification of what happened to source a, in order, with fixed strengths; None is nothing.
+        degradation_a: Specification of what happened to source a, in order, with fixed strengths; None is nothing, so
+            is `AUTO` until it is estimated.
         degradation_b: The same for source b.
         noise: Standard deviation of the noise on both sources, added after all of it, in [0, 1] units.
 
@@ -23,6 +28,8 @@ def declared_degradation(degradation_a: str | None, degradation_b: str | None, n
     """
     if not 0 <= noise < math.inf:
         raise UserError(f"--noise must be a finite number of at least 0, but got {noise}")
+    if AUTO in (degradation_a, degradation_b) and noise > 0:
+        raise UserError(f"--noise is estimated, too, where a degradation is `{AUTO}`: leave it out")
     if degradation_a is None and degradation_b is None and noise == 0:
         return SampleDegradation(scenario="delivered", a=[], b=[])
     added: list[AppliedDegradation] = [{"name": "noise", "params": {"sigma": 255 * noise}}] if noise else []
@@ -34,10 +41,10 @@ def declared_degradation(degradation_a: str | None, degradation_b: str | None, n
 
 
 def _effects(option: str, specification: str | None) -> list[AppliedDegradation]:
-    if specification is None:
+    if specification is None or specification == AUTO:
         return []
     degradation = parse(specification)
-    one, other = (_planned(degradation.plan(np.random.default_rng(seed), (64, 64, 1))) for seed in (0, 1))
+    one, other = (without_seeds(degradation.plan(np.random.default_rng(seed), (64, 64, 1))) for seed in (0, 1))
     if one != other:
         raise UserError(f"{option} {specification!r} leaves something to chance: give one number for every strength")
     if names := without_operator(one):
@@ -46,11 +53,3 @@ def _effects(option: str, specification: str | None) -> list[AppliedDegradation]
             "and `up=false`, and noise can be undone"
         )
     return one
-
-
-def _planned(effects: list[AppliedDegradation]) -> list[AppliedDegradation]:
-    """Effects without the seeds of their random fields."""
-    return [
-        {"name": one["name"], "params": {key: value for key, value in one["params"].items() if key != "seed"}}
-        for one in effects
-    ]

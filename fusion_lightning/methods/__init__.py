@@ -2,6 +2,7 @@
 
 from fusion_lightning.batch import Controls, FusionOutput
 from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.methods.blind import Blind
 from fusion_lightning.methods.ccf import CCF
 from fusion_lightning.methods.classical import (
     Average,
@@ -14,6 +15,7 @@ from fusion_lightning.methods.classical import (
 )
 from fusion_lightning.methods.cled import CLEDStage1, CLEDStage2
 from fusion_lightning.methods.ddfm import DDFM
+from fusion_lightning.methods.degradation_estimator import ClassicalEstimator, DegradationEstimator, Estimator
 from fusion_lightning.methods.densefuse import DenseFuse
 from fusion_lightning.methods.didfuse import DIDFuse
 from fusion_lightning.methods.dif_fusion import DifFusionStage1, DifFusionStage2
@@ -51,16 +53,20 @@ __all__ = [
     "IFCNN",
     "PMGI",
     "Average",
+    "Blind",
     "CLEDStage1",
     "CLEDStage2",
+    "ClassicalEstimator",
     "ClassicalRestorer",
     "Controls",
     "DIDFuse",
     "DRFusion",
+    "DegradationEstimator",
     "DenseFuse",
     "DifFusionStage1",
     "DifFusionStage2",
     "DiffusionRestorer",
+    "Estimator",
     "FusionMethod",
     "FusionOutput",
     "GIFNet",

@@ -7,8 +7,9 @@ from typing import Literal, Protocol, cast
 import torch
 
 from fusion_lightning.batch import Controls
-from fusion_lightning.commands.declared import declared_degradation
+from fusion_lightning.commands.declared import AUTO, declared_degradation
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
+from fusion_lightning.commands.estimators import Estimating, open_estimator
 from fusion_lightning.commands.fuse.frames import Film, Frames, Sync, is_video
 from fusion_lightning.commands.fuse.images import SourcePairs
 from fusion_lightning.commands.fuse.volumes import Volumes, holds_volumes
@@ -42,6 +43,7 @@ def fuse(
     degradation_a: str | None = None,
     degradation_b: str | None = None,
     noise: float = 0.0,
+    estimator: str | None = None,
     window_a: str | None = None,
     window_b: str | None = None,
     resize: Side | None = None,
@@ -80,9 +82,12 @@ def fuse(
         color: What stays of a colour where the fusion is brighter or darker than the source in colour: its
             ``saturation``, or the ``chroma`` as the method merges it. By default as the method was trained.
         degradation_a: What happened to source a, for methods that undo known degradations, e.g.
-            ``"blur(sigma=2)+downsample(4)"``; the image then has its sensor's own size.
+            ``"blur(sigma=2)+downsample(4)"``; the image then has its sensor's own size. ``auto`` has it
+            estimated, for each image.
         degradation_b: What happened to source b.
         noise: Standard deviation of the noise on both sources, in [0, 1] units: 0.03 is 8 grey levels of 255.
+        estimator: What estimates a degradation that is ``auto``: a ``.ckpt`` file of a `DegradationEstimator`. Without
+            it textbook rules look for noise and Gaussian blur.
         window_a: Which values of source a become black and white: ``percentile:LO,HI``, ``raw:LO,HI``, ``suv:LO,HI``,
             ``minmax``, ``agc`` or ``none``. It has to be named for files of more than 8 bits that use less than a tenth
             of their range, and for values that have none.
@@ -112,30 +117,40 @@ def fuse(
         UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
     """
     controls = Controls(strength_a, strength_b, balance)
+    estimated = [side for side, text in (("a", degradation_a), ("b", degradation_b)) if text == AUTO]
     degradation = declared_degradation(degradation_a, degradation_b, noise)
+    if estimator and not estimated:
+        raise UserError(f"--estimator is asked where --degradation-a or --degradation-b is `{AUTO}`: add one of them")
     check_choice("bits", bits, (8, 16))
     if colormap_a is not None:
         check_choice("--colormap-a", colormap_a, COLORMAPS)
     windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
     reading = Reading(windows, resize, degradation, colormap_a)
     sources = _find({"--source-a": source_a, "--source-b": source_b}, reading, axis, frames, sync, video)
+    if estimated and not isinstance(sources, SourcePairs):
+        raise UserError(
+            f"`{AUTO}` is for images: estimated from frame to frame or slice to slice, a degradation flickers"
+        )
     folder = output_folder(output, sources.files, PARTS)
     chosen = _method_name(method, checkpoint)
     fuser = _open(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
-    if (degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
+    if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
+    estimating = Estimating(open_estimator(estimator).to(fuser.device), estimated) if estimated else None
     if trajectory and type(fuser).trajectory_sheet is FusionMethod.trajectory_sheet:
         raise UserError(f"{type(fuser).__name__} has no trajectory: leave --trajectory false")
     if trajectory and tile:
         raise UserError("--trajectory draws the whole image at once: leave --tile out")
     fuser.color_rule = color or fuser.color_rule
     bf16 = runs_in_bf16(precision, fuser.device)
+    weights = [chosen.partition("=")[2] or chosen, *([estimator] if estimator else [])]
     recipe = {
         "method": chosen,
-        "weights": {text: digest(Path(text)) for text in (chosen.partition("=")[2] or chosen,) if Path(text).is_file()},
+        "weights": {text: digest(Path(text)) for text in weights if Path(text).is_file()},
         "controls": [strength_a, strength_b, balance],
         "color": fuser.color_rule,
         "degradation": [degradation_a, degradation_b, noise],
+        "estimator": estimator,
         "windows": [window_a, window_b],
         "resize": resize,
         "colormap_a": colormap_a,
@@ -144,7 +159,7 @@ def fuse(
         "bf16": bf16,
         "tile": tile,
     }
-    sources.fuse(Job(fuser, controls, bf16, tile, bits, restored, trajectory, overwrite, folder, recipe))
+    sources.fuse(Job(fuser, controls, bf16, tile, bits, restored, trajectory, overwrite, folder, recipe, estimating))
 
 
 class _Kind(Protocol):

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, require_finite, to_device
+from fusion_lightning.commands.estimators import Estimating
 from fusion_lightning.commands.manifest import Item, Journal
 from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
 from fusion_lightning.datamodules.pairs import Side
@@ -79,6 +80,7 @@ class Job:
         overwrite: Whether results that exist are replaced.
         folder: Where the results go.
         recipe: What decides the results, for the record.
+        estimating: What finds out the degradation of sources that it is not declared of.
     """
 
     method: FusionMethod
@@ -91,9 +93,11 @@ class Job:
     overwrite: bool
     folder: Path
     recipe: Mapping[str, Any]
+    estimating: Estimating | None = None
 
     def fuse(self, batch: FusionBatch) -> dict[str, np.ndarray]:
         """The images that are wanted of one pair, by the folder they go to; the fusion's is empty."""
+        batch = self.estimating(batch) if self.estimating else batch
         side = None if self.trajectory else find_tile(self.tile, self.method, batch)
         if side is not None and self.method.sees_whole_image:
             print(

@@ -1,0 +1,54 @@
+"""The estimator that ``--estimator`` names, and what it says of a pair."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusion_lightning.batch import MODALITIES, FusionBatch, Modality, SampleDegradation, to_device
+from fusion_lightning.degradations.labels import planned
+from fusion_lightning.errors import UserError, notice
+from fusion_lightning.methods import ClassicalEstimator, Estimator, build_method
+from fusion_lightning.text import printable
+
+
+def open_estimator(name: str | None) -> Estimator:
+    """The estimator of a name: a checkpoint or a class; without a name the classical one, which is said.
+
+    Raises:
+        UserError: If there is none of that name, or it does not estimate.
+    """
+    if name is None:
+        notice("no --estimator was named, so textbook rules look for noise and Gaussian blur, and for nothing else")
+        return ClassicalEstimator().eval()
+    estimator = build_method(name)
+    if not isinstance(estimator, Estimator):
+        raise UserError(f"--estimator {name} is a {type(estimator).__name__}, which does not estimate degradations")
+    return estimator
+
+
+@dataclass(frozen=True)
+class Estimating:
+    """Finds out the degradation of some sources.
+
+    Attributes:
+        estimator: What estimates.
+        sides: The sources.
+    """
+
+    estimator: Estimator
+    sides: Sequence[str]
+
+    def __call__(self, batch: FusionBatch) -> FusionBatch:
+        """A pair (a batch of one) with the degradation that was found, which is printed."""
+        (texts,) = self.estimator.pair_texts(to_device(batch, self.estimator.device))
+        found = {side: texts[side] for side in MODALITIES if side in self.sides}
+        name = printable(batch["name"][0])
+        print(f"{name}: {', '.join(f'source {side} {text}' for side, text in found.items())}")
+        return with_degradation(batch, found)
+
+
+def with_degradation(batch: FusionBatch, found: dict[Modality, str]) -> FusionBatch:
+    """A pair (a batch of one) with another degradation of some of its sources, given as text."""
+    (recorded,) = batch["degradation"]
+    a, b = (planned(found[side]) if side in found else recorded[side] for side in MODALITIES)
+    degradation = [SampleDegradation(scenario="estimated", a=a, b=b)]
+    return FusionBatch(**{**batch, "degradation": degradation})
