@@ -1,15 +1,18 @@
-"""Every shipped configuration is run: fit, test and predict."""
+"""Every shipped configuration is run: fit, test, predict and fuse, and all in one benchmark."""
 
 import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from fusion_lightning import methods
 from fusion_lightning.configuration import config_folder
+from fusion_lightning.imaging.io import read_image, write_image
+from fusion_lightning.main import main
 from fusion_lightning.methods import FusionMethod
 
 from .conftest import TINY, run
@@ -29,16 +32,20 @@ ONE_NUMBER = {"as_published.yaml", "without_color.yaml", "without_intensity.yaml
 """Overlays that change one number or switch: run by `make test-all`."""
 
 
+def class_of(name: str) -> str:
+    """The method that a configuration is of."""
+    return str(yaml.safe_load((config_folder() / f"{name}.yaml").read_text())["model"]["class_path"])
+
+
 def learns(name: str) -> bool:
     """Whether there is anything to train."""
-    config = yaml.safe_load((config_folder() / f"{name}.yaml").read_text())
-    method: type[FusionMethod] = getattr(methods, config["model"]["class_path"])
+    method: type[FusionMethod] = getattr(methods, class_of(name))
     return method.training_step is not FusionMethod.training_step
 
 
 @pytest.fixture(scope="session")
 def stages(stage1: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Checkpoints of the first stages by their configuration, each trained for two steps when it is asked for."""
+    """Checkpoints by their configuration, each trained for two steps when it is asked for."""
     folder = tmp_path_factory.mktemp("stages")
 
     @cache
@@ -46,7 +53,7 @@ def stages(stage1: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
         if name == "cled_stage1":
             return stage1
         configs = [f"--config={name}.yaml", "--config=smoke.yaml", *TINY, *FEW_STEPS.get(name, []), "--run_id=r"]
-        run("fit", *configs, log_dir=folder)
+        run("fit", *configs, *_needs(name, train), log_dir=folder)
         return str(folder / name / "r" / "checkpoints" / "last.ckpt")
 
     return train
@@ -58,12 +65,14 @@ def _needs(name: str, stages: Callable[[str], str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_run_fits_tests_and_predicts(name: str, stages: Callable[[str], str], tmp_path: Path) -> None:
+def test_every_run_fits_tests_predicts_and_fuses(name: str, stages: Callable[[str], str], tmp_path: Path) -> None:
     configs = [f"--config={name}.yaml", "--config=smoke.yaml", *TINY, *FEW_STEPS.get(name, []), "--run_id=r"]
     checkpoint = []
+    method = class_of(name)
     if learns(name):
         run("fit", *configs, *_needs(name, stages), log_dir=tmp_path)
-        checkpoint = [f"--ckpt_path={tmp_path / name / 'r' / 'checkpoints' / 'last.ckpt'}"]
+        method = str(tmp_path / name / "r" / "checkpoints" / "last.ckpt")
+        checkpoint = [f"--ckpt_path={method}"]
     run("test", *configs, *checkpoint, log_dir=tmp_path)
     run("predict", *configs, *checkpoint, log_dir=tmp_path)
     folder = tmp_path / name / "r"
@@ -72,6 +81,38 @@ def test_every_run_fits_tests_and_predicts(name: str, stages: Callable[[str], st
     assert table[-1].startswith("mean,")
     assert list((folder / "predictions").rglob("*.png"))
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["class_path"]
+    _fuses(method, tmp_path)
+
+
+def _fuses(method: str, folder: Path) -> None:
+    """An infrared and a visible picture of an odd size, in colour; what only restores, restores both."""
+    height, width = 37, 45
+    for side, shape in (("a", (height, width)), ("b", (height, width, 3))):
+        write_image(folder / f"{side}.png", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    sources = [f"--source-{side}={folder / f'{side}.png'}" for side in "ab"]
+    assert main(["fuse", f"--method={method}", *sources, f"--output={folder / 'fused'}"]) == 0
+    pictures = list((folder / "fused").rglob("*.png"))
+    assert len(pictures) in (1, 2)
+    for picture in pictures:
+        assert read_image(picture).shape[:2] == (height, width)
+
+
+@pytest.mark.slow
+def test_one_benchmark_takes_them_all(stages: Callable[[str], str], tmp_path: Path) -> None:
+    recipe = {
+        "methods": {name: stages(name) if learns(name) else class_of(name) for name in RUNS},
+        "data": {"street": {"config": "synthetic.yaml", "length": 8, "scene_size": 32}},
+        "scenarios": ["drfusion_noise"],
+        "metrics": "Qabf",
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["benchmark", f"--config={tmp_path / 'recipe.yaml'}", f"--output={tmp_path / 'benchmark'}"]) == 0
+    trials = [yaml.safe_load(path.read_text()) for path in (tmp_path / "benchmark" / "trials").rglob("*.json")]
+    assert {trial["method"] for trial in trials} == set(RUNS)
+    for trial in trials:
+        (image,) = trial["images"]
+        assert image["scores"], trial["method"]
+        assert all(np.isfinite(score) for score in image["scores"].values()), trial["method"]
 
 
 @pytest.mark.parametrize(
