@@ -1,5 +1,6 @@
-"""Resizing images to one size (bicubic)."""
+"""Resizing images to one size (bicubic), and continuing small ones."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,3 +16,20 @@ def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Enlarge the image of lower resolution (bicubic) to the size of the other; (B, C, H, W) in [0, 1]."""
     size = (max(a.shape[-2], b.shape[-2]), max(a.shape[-1], b.shape[-1]))
     return enlarge(a, size), enlarge(b, size)
+
+
+def at_least(image: Tensor, side: int) -> Tensor:
+    """Images (B, C, H, W), continued by their mirror images, to and fro, below and to the right where they are smaller.
+
+    Args:
+        image: The images.
+        side: The least height and width.
+    """
+    rows, columns = (_mirrored(length, side, image.device) for length in image.shape[-2:])
+    return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def _mirrored(length: int, side: int, device: torch.device) -> Tensor:
+    """Which row is shown at each of at least so many; the last one is repeated where the mirror begins."""
+    index = torch.arange(max(length, side), device=device) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)

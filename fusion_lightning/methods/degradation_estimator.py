@@ -14,10 +14,14 @@ from fusion_lightning.batch import MODALITIES, Controls, FusionBatch, FusionOutp
 from fusion_lightning.degradations.labels import KINDS, planned, seen_kinds, severity, specify
 from fusion_lightning.imaging.color import rgb_to_luma
 from fusion_lightning.imaging.estimation import blur_sigma, darkens_to_the_border, noise_sigma
+from fusion_lightning.imaging.resize import at_least
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.classical import ClassicalRestorer
 from fusion_lightning.networks.degradation_estimator import EstimatorNetwork
 from fusion_lightning.scoring import ScoreRow, StepOutput
+
+_SMALLEST = 32
+"""Smaller images are continued by their mirror images to so many pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class ClassicalEstimator(Estimator):
 
     def estimate(self, images: Tensor) -> list[Estimate]:
         """σ of noise and blur, of the luma; of noise in the noisiest channel, as it is added to each."""
+        images = at_least(images, _SMALLEST)
         luma = rgb_to_luma(images)
         noise = torch.stack([noise_sigma(images[:, channel : channel + 1]) for channel in range(images.shape[1])])
         found = []

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
+from fusion_lightning.imaging.resize import at_least
 
-_SMALLEST = 64
+SMALLEST = 64
 """Smaller images are extended by reflection to so many pixels a side."""
 _BLOCK = 8
 _BRIGHTNESSES = 6
@@ -47,7 +48,7 @@ class EstimatorNetwork(nn.Module):
             cos and sin of twice the angle of motion (B, 2), not normalised.
         """
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-            known = statistics(_stored(image))
+            known = statistics((at_least(image.float(), SMALLEST) * 255).round() / 255)
         # what lies further out than anything seen says no more than that
         scaled = self.scale(known.to(image.dtype)).clamp(-5, 5)
         return (self.line(scaled) + self.layers(scaled)).split((self.kinds, self.kinds, 2), dim=1)
@@ -185,20 +186,6 @@ def _tails(luma: Tensor) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def _stored(image: Tensor) -> Tensor:
-    """The image as an 8-bit file holds it, float32, and large enough."""
-    rounded = (image.float() * 255).round() / 255
-    rows, columns = (_reflected(side, image.device) for side in image.shape[-2:])
-    return rounded.index_select(-2, rows).index_select(-1, columns)
-
-
-def _reflected(side: int, device: torch.device) -> Tensor:
-    """Which row of an image is shown at each of at least 64, going to and fro."""
-    period = max(2 * side, 1)
-    index = torch.arange(max(side, _SMALLEST), device=device) % period
-    return torch.minimum(index, period - 1 - index)
-
-
 def _diagonal(plane: Tensor) -> Tensor:
     return (plane[..., :-1, :-1] - plane[..., :-1, 1:] - plane[..., 1:, :-1] + plane[..., 1:, 1:]) / 2
 
@@ -245,5 +232,5 @@ def _group_means(values: Tensor, group: Tensor, groups: int) -> Tensor:
     return sums / torch.bincount(group, minlength=groups).clamp(min=1)
 
 
-STATISTICS = statistics(torch.full((1, 1, _SMALLEST, _SMALLEST), 0.5)).shape[1]
+STATISTICS = statistics(torch.full((1, 1, SMALLEST, SMALLEST), 0.5)).shape[1]
 """How many statistics there are."""

@@ -93,10 +93,12 @@ def test_statistics_are_finite_and_of_any_size() -> None:
         found = statistics(image)
         assert found.shape == (len(image), STATISTICS)
         assert found.isfinite().all()
-    network = DegradationEstimator().eval()
+    network, textbook = DegradationEstimator().eval(), ClassicalEstimator()
     for size in ((1, 1), (3, 200), (64, 65)):
-        (found,) = network.estimate(torch.rand(1, 1, *size))
+        image = torch.rand(1, 1, *size)
+        (found,) = network.estimate(image)
         assert 0 <= found.confidence <= 1
+        assert parse(textbook.estimate(image)[0].text())
 
 
 def test_a_batch_is_what_its_images_are_alone() -> None:
