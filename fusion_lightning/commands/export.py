@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.color import rgb_to_luma
 from fusion_lightning.imaging.convert import to_tensor
-from fusion_lightning.methods import FusionMethod, build_method
+from fusion_lightning.methods import FusionMethod, Specification, build_method
+from fusion_lightning.methods.vocabulary import spelled_out
 
 Format = Literal["onnx", "torchscript", "pt2"]
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -28,6 +29,8 @@ Runner = Callable[[Sequence[Tensor]], list[Tensor]]
 _SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 _SIZES = ((96, 128), (240, 208))
 """The sizes a file of free size is made with and checked at, multiples of 16."""
+_ODD = (101, 75)
+"""A size that a file of free size may refuse; then it takes multiples of 16."""
 _TOLERANCE = 1e-4
 _PARTS = ("fused", "restored_a", "restored_b", "weight")
 
@@ -47,7 +50,7 @@ def export(
     ``noise_0``, ``noise_1``, …, standard normal; outputs are ``fused`` and what else the method makes.
 
     Args:
-        checkpoint: A ``.ckpt`` file written by ``fit``, or the name of a method that needs no training.
+        checkpoint: A ``.ckpt`` file written by ``fit``, or whatever else ``fuse --method`` takes.
         output: The file to write; ``.onnx``, ``.pt`` or ``.pt2`` is added if it is missing.
         format: ``onnx``, for ONNX Runtime (needs ``pip install .[export]``); ``torchscript``; or ``pt2``, for
             ``torch.export.load``.
@@ -69,18 +72,19 @@ def export(
         if one.exists() and not overwrite:
             raise UserError(f"{one} is already there: choose another --output, or add --overwrite")
     sizes = _SIZES if size is None else (_parse_size(size),)
-    program = _Program(build_method(checkpoint), color)
+    program = _Program(build_method(cast(Specification, spelled_out(checkpoint))), color)
     inputs = program.example(sizes[0])
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(program, inputs, unfinished, format, free=size is None)
-        worst = _check(program, _load(unfinished, format), sizes) if check else None
+        worst = _write_checked(program, inputs, unfinished, format, sizes, check, free=size is None)
+        record = program.record(inputs, free=size is None)
+        if size is None and check:
+            record["sizes"] = "any" if _takes_odd_sizes(program, unfinished, format) else "multiples of 16"
         data = unfinished.read_bytes()
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    record = program.record(inputs, free=size is None)
     record |= {"format": format, "sha256": hashlib.sha256(data).hexdigest(), "largest_difference": worst}
     write_atomic(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     compared = "" if worst is None else f", within {worst:.1e} of {record['method']} itself"
@@ -141,20 +145,37 @@ class _Program(nn.Module):
         return FusionBatch(source_a=a, source_b=b, clean_a=a, clean_b=b, degradation=degradation, name=["exported"])
 
 
-def _write(program: _Program, inputs: Sequence[Tensor], path: Path, format: Format, free: bool) -> None:
-    sides = [{2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO} for _ in inputs]
-    shapes = (*sides[:2], *([tuple(sides[2:])] if sides[2:] else [])) if free else None
-    names = [*("source_a", "source_b"), *(f"noise_{i}" for i in range(len(inputs) - 2))]
+Way = Callable[[_Program, Sequence[Tensor], Path, bool], None]
+"""Writes a program with these inputs into a file, for any size or for theirs."""
+
+
+def _write_checked(
+    program: _Program,
+    inputs: Sequence[Tensor],
+    path: Path,
+    format: Format,
+    sizes: Sequence[tuple[int, int]],
+    check: bool,
+    free: bool,
+) -> float | None:
+    """Write a file by the first way that gives one which computes the same; the largest difference if it is checked."""
+    *others, last = _WAYS[format]
+    for way in others:  # what comes out is only known when it is run
+        try:
+            _write(program, inputs, path, format, way, free)
+            return _check(program, _load(path, format), sizes)
+        except UserError:
+            continue
+    _write(program, inputs, path, format, last, free)
+    return _check(program, _load(path, format), sizes) if check else None
+
+
+def _write(program: _Program, inputs: Sequence[Tensor], path: Path, format: Format, way: Way, free: bool) -> None:
     name = type(program.method).__name__
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            if format == "torchscript":
-                _trace(program, inputs).save(str(path))
-            elif format == "pt2":
-                torch.export.save(torch.export.export(program, tuple(inputs), dynamic_shapes=shapes), str(path))
-            else:
-                _write_onnx(program, inputs, shapes, path, names)
+            way(program, inputs, path, free)
     except UserError:
         raise
     except ImportError as error:
@@ -165,36 +186,67 @@ def _write(program: _Program, inputs: Sequence[Tensor], path: Path, format: Form
         raise UserError(f"{name} cannot be exported as {format} like this: {advice} ({reason})") from error
 
 
+def _write_torchscript(program: _Program, inputs: Sequence[Tensor], path: Path, free: bool) -> None:
+    _trace(program, inputs).save(str(path))
+
+
+def _write_pt2(program: _Program, inputs: Sequence[Tensor], path: Path, free: bool) -> None:
+    torch.export.save(_followed(program, inputs, free), str(path))
+
+
+def _write_traced_onnx(program: _Program, inputs: Sequence[Tensor], path: Path, free: bool) -> None:
+    """By what is computed for these inputs: a choice by the level of noise is made once, and every step is there."""
+    _require_onnx()
+    names = _names(inputs)
+    torch.onnx.export(
+        _trace(program, inputs),
+        tuple(inputs),
+        str(path),
+        input_names=names,
+        output_names=program.outputs,
+        dynamic_axes={name: {2: "height", 3: "width"} for name in names} if free else None,
+        opset_version=18,
+        dynamo=False,
+    )
+
+
+def _write_followed_onnx(program: _Program, inputs: Sequence[Tensor], path: Path, free: bool) -> None:
+    """By symbols for the sizes: slow for large networks, and right where steps depend on the size."""
+    _require_onnx()
+    exported = _followed(program, inputs, free)
+    names = _names(inputs)
+    written = torch.onnx.export(exported, input_names=names, output_names=program.outputs, dynamo=True, verbose=False)
+    assert written is not None
+    written.save(str(path), external_data=False)
+
+
+_WAYS: dict[Format, tuple[Way, ...]] = {
+    "onnx": (_write_traced_onnx, _write_followed_onnx),
+    "torchscript": (_write_torchscript,),
+    "pt2": (_write_pt2,),
+}
+
+
 def _trace(program: _Program, inputs: Sequence[Tensor]) -> Any:
     # the function, not the module: a LightningModule outside a Trainer cannot be looked through
     return torch.jit.trace(lambda *tensors: program(*tensors), tuple(inputs), check_trace=False)
 
 
-def _write_onnx(program: _Program, inputs: Sequence[Tensor], shapes: Any, path: Path, names: list[str]) -> None:
+def _followed(program: _Program, inputs: Sequence[Tensor], free: bool) -> torch.export.ExportedProgram:
+    sides = [{2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO} for _ in inputs]
+    shapes = (*sides[:2], *([tuple(sides[2:])] if sides[2:] else [])) if free else None
+    return torch.export.export(program, tuple(inputs), dynamic_shapes=shapes)
+
+
+def _names(inputs: Sequence[Tensor]) -> list[str]:
+    return ["source_a", "source_b", *(f"noise_{i}" for i in range(len(inputs) - 2))]
+
+
+def _require_onnx() -> None:
     import onnx  # noqa: F401 (an extra: its absence is reported)
     import onnxruntime  # noqa: F401
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        exported = torch.export.export(program, tuple(inputs), dynamic_shapes=shapes)
-    except Exception:
-        # what cannot be followed symbolically, such as a choice by the level of noise, can be traced with these inputs
-        sides = None if shapes is None else {name: {2: "height", 3: "width"} for name in names}
-        traced = _trace(program, inputs)
-        torch.onnx.export(
-            traced,
-            tuple(inputs),
-            str(path),
-            input_names=names,
-            output_names=program.outputs,
-            dynamic_axes=sides,
-            opset_version=18,
-            dynamo=False,
-        )
-        return
-    written = torch.onnx.export(exported, input_names=names, output_names=program.outputs, dynamo=True, verbose=False)
-    assert written is not None
-    written.save(str(path), external_data=False)
 
 
 def _load(path: Path, format: Format) -> Runner:
@@ -207,7 +259,7 @@ def _load(path: Path, format: Format) -> Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is said once, by the check
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
 
@@ -246,6 +298,14 @@ def _check(program: _Program, run: Runner, sizes: Sequence[tuple[int, int]]) -> 
             )
         worst = max(worst, difference)
     return worst
+
+
+def _takes_odd_sizes(program: _Program, path: Path, format: Format) -> bool:
+    try:
+        _check(program, _load(path, format), (_ODD,))
+    except UserError:
+        return False
+    return True
 
 
 def _parse_size(size: str) -> tuple[int, int]:

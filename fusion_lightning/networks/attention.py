@@ -112,7 +112,8 @@ class WindowAttention(nn.Module):
         )
         bias = self.bias[None, :, self.displacement].to(query.dtype)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        rows, columns = -(-height // self.window), -(-width // self.window)
+        # rounded up without negative numbers, which ONNX divides otherwise
+        rows, columns = ((side + self.window - 1) // self.window for side in (height, width))
         windows = merge_heads(attended).unflatten(1, (self.window, self.window)).unflatten(0, (batch, rows, columns))
         merged = windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
         return self.to_out(merged.permute(0, 3, 1, 2))

@@ -230,7 +230,7 @@ def _windows(features: Tensor, shift: int) -> Tensor:
 def _from_windows(windows: Tensor, like: Tensor, shift: int) -> Tensor:
     """Put windows (B·windows, 64, C) together to a map of the shape of another (B, C, H, W)."""
     height, width = like.shape[-2:]
-    rows, columns = (-(-(shift + side) // _WINDOW) for side in (height, width))
+    rows, columns = ((shift + side + _WINDOW - 1) // _WINDOW for side in (height, width))
     tiles = windows.unflatten(1, (_WINDOW, _WINDOW)).unflatten(0, (len(like), rows, columns)).transpose(2, 3)
     pixels = tiles.flatten(3, 4).flatten(1, 2)
     return pixels[:, shift : shift + height, shift : shift + width].permute(0, 3, 1, 2)

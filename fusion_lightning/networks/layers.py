@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 
 
 class OpponentColors(nn.Module):
@@ -134,15 +135,23 @@ class ChannelNorm(nn.Module):
         return self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def works_in_place() -> bool:
+    """Whether features that nobody else needs are overwritten, which spares touching fresh memory.
+
+    Not where a gradient needs them, nor where an export writes the operations down.
+    """
+    return not (torch.is_grad_enabled() or is_tracing() or torch.compiler.is_exporting())
+
+
 def silu(features: Tensor) -> Tensor:
-    """SiLU of features that nobody else needs: in place where no gradient does, which spares touching fresh memory."""
-    return F.silu(features, inplace=not torch.is_grad_enabled())
+    """SiLU of features that nobody else needs."""
+    return F.silu(features, inplace=works_in_place())
 
 
 def add(branch: Tensor, features: Tensor) -> Tensor:
-    """The sum of features and of a branch that nobody else needs: in place as `silu`, if it has the sum's type."""
+    """The sum of features and of a branch that nobody else needs: in place if that has the sum's type."""
     same = branch.dtype == torch.result_type(branch, features)
-    return branch.add_(features) if same and not torch.is_grad_enabled() else branch + features
+    return branch.add_(features) if same and works_in_place() else branch + features
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
@@ -151,8 +160,9 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     Mirrors the image; repeats its last row or column instead where the image is too small to mirror.
     """
     height, width = image.shape[-2:]
-    below, right = -height % multiple, -width % multiple
-    if not (below or right):
+    # without negative numbers, which ONNX divides otherwise
+    below, right = ((multiple - side % multiple) % multiple for side in (height, width))
+    if not (below or right or is_tracing()):  # written down, it has to pad other sizes
         return image
     mode = "reflect" if below < height and right < width else "replicate"
     return F.pad(image, (0, right, 0, below), mode=mode)

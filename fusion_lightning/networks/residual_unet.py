@@ -25,6 +25,7 @@ from fusion_lightning.networks.layers import (
     pad_to_multiple,
     silu,
     split_heads,
+    works_in_place,
 )
 
 UNetSize = Literal["tiny", "small", "base", "large"]
@@ -194,7 +195,7 @@ class ResidualBlock(nn.Module):
         """Transform features (B, C, H, W) at the embedded time (B, time_channels)."""
         scale, shift = self.modulation(F.silu(time))[..., None, None].chunk(2, dim=1)
         hidden = self.norm1(self.conv1(features))
-        in_place = not torch.is_grad_enabled() and hidden.dtype == shift.dtype
+        in_place = works_in_place() and hidden.dtype == shift.dtype
         hidden = silu(torch.addcmul(shift, hidden, scale + 1, out=hidden if in_place else None))
         hidden = silu(self.norm2(self.conv2(hidden)))
         return add(hidden, self.shortcut(features))

@@ -9,10 +9,20 @@ import pytest
 import torch
 
 from fusion_lightning.batch import FusionBatch, SampleDegradation
+from fusion_lightning.diffusion.sampling import given_noise
 from fusion_lightning.imaging.convert import to_tensor
 from fusion_lightning.imaging.io import read_image
 from fusion_lightning.main import main
-from fusion_lightning.methods import IFCNN, DRFusion, FusionMethod, Restormer, U2Fusion, VDMUFusion, load_method
+from fusion_lightning.methods import (
+    IFCNN,
+    CLEDStage2,
+    DRFusion,
+    FusionMethod,
+    Restormer,
+    U2Fusion,
+    VDMUFusion,
+    load_method,
+)
 from tests.conftest import save
 
 
@@ -33,30 +43,43 @@ def test_a_rule_is_written_and_described(kind: str, suffix: str, tmp_path: Path)
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["guided.json", f"guided{suffix}"])
 
 
+def _random(method: FusionMethod) -> FusionMethod:
+    """A method whose layers that begin at zero do something."""
+    for parameter in method.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.005)
+    return method
+
+
+NETWORKS = [IFCNN(), U2Fusion(), Restormer(size="tiny"), VDMUFusion(size="tiny"), DRFusion(size="tiny")]
+NETWORKS += [CLEDStage2(size="tiny", restorer={"size": "tiny", "sampling_steps": 1})]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "method", [IFCNN(), U2Fusion(), Restormer(size="tiny"), VDMUFusion(size="tiny"), DRFusion(size="tiny")], ids=repr
-)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", NETWORKS, ids=lambda method: type(method).__name__)
 def test_networks_run_in_onnx_runtime_on_real_pairs(method: FusionMethod, tmp_path: Path, shared: Path) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
-    checkpoint = save(method, tmp_path / "method.ckpt")
+    checkpoint = save(_random(method), tmp_path / "method.ckpt")
     assert _export(checkpoint, tmp_path / "method.onnx") == 0
     record = json.loads((tmp_path / "method.json").read_text())
     session = runtime.InferenceSession((tmp_path / "method.onnx").read_bytes())
-    a = to_tensor(read_image(shared / "data/MSRS/test/ir/00081D.png", 1))[None, :, :320, :240]
-    b = to_tensor(read_image(shared / "data/MSRS/test/vi/00081D.png", 3))[None, :, :320, :240]
-    noise = [np.zeros((1, one["shape"][1], 320, 240), np.float32) for one in record["inputs"][2:]]
-    given = dict(zip([one["name"] for one in record["inputs"]], [a.numpy(), b.numpy(), *noise], strict=True))
-    found = session.run(None, {one.name: given[one.name] for one in session.get_inputs()})
-    if noise:  # the sampler draws its own
-        assert all(np.isfinite(one).all() for one in found)
-        return
-    degradation = [SampleDegradation(scenario="delivered", a=[], b=[])]
-    batch = FusionBatch(source_a=a, source_b=b, clean_a=a, clean_b=b, degradation=degradation, name=["one"])
-    with torch.no_grad():
-        expected = load_method(checkpoint).eval()(batch)
-    for name, image in zip(record["outputs"], found, strict=True):
-        np.testing.assert_allclose(image, expected[name].numpy(), atol=1e-4)
+    loaded = load_method(checkpoint).eval()
+    for height, width in ((320, 240), (176, 272)):
+        a = to_tensor(read_image(shared / "data/MSRS/test/ir/00081D.png", 1))[None, :, :height, :width]
+        b = to_tensor(read_image(shared / "data/MSRS/test/vi/00081D.png", 3))[None, :, :height, :width]
+        asked = [one["shape"][:2] for one in record["inputs"][2:]]
+        torch.manual_seed(0)
+        noise = [torch.randn(*shape, height, width) for shape in asked]
+        given = {one["name"]: x.numpy() for one, x in zip(record["inputs"], [a, b, *noise], strict=True)}
+        found = session.run(None, {one.name: given[one.name] for one in session.get_inputs()})
+        degradation = [SampleDegradation(scenario="delivered", a=[], b=[])]
+        batch = FusionBatch(source_a=a, source_b=b, clean_a=a, clean_b=b, degradation=degradation, name=["one"])
+        with torch.no_grad(), given_noise(noise):
+            expected = loaded(batch)
+        for name, image in zip(record["outputs"], found, strict=True):
+            np.testing.assert_allclose(image, expected[name].numpy(), atol=1e-4)
+    assert record["sizes"] == "any"
 
 
 def test_noise_is_an_input(tmp_path: Path) -> None:
@@ -88,3 +111,13 @@ def test_nothing_is_overwritten_and_sizes_are_read(tmp_path: Path, capsys: pytes
     assert (tmp_path / "a.pt").read_text() == "mine"
     assert _export("Average", tmp_path / "b", "--size=big") == 1
     assert "--size must be HEIGHTxWIDTH" in capsys.readouterr().err
+
+
+def test_it_takes_the_names_that_fuse_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _export("overlay:0.25", tmp_path / "overlay", "--format=torchscript") == 0
+    record = json.loads((tmp_path / "overlay.json").read_text())
+    assert record["method"] == "Overlay"
+    assert record["sizes"] == "any"
+    assert "licence" in record
+    assert _export("ifcnn=", tmp_path / "ifcnn") == 1
+    assert "write ifcnn=FILE" in capsys.readouterr().err
