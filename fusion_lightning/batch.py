@@ -95,6 +95,13 @@ class FusionOutput(TypedDict):
     restored_b: NotRequired[Tensor]
     weight: NotRequired[Tensor]
     """How much of source a the fusion takes at each pixel, (B, 1, H, W)."""
+    warp_a: NotRequired[Tensor]
+    """Where each pixel of b's frame lies in source a, (B, 2, H, W): x and y in pixels."""
+
+
+def pictures(output: FusionOutput) -> dict[str, Tensor]:
+    """What can be looked at in a result: all but the warp."""
+    return {part: value for part, value in output.items() if part != "warp_a" and isinstance(value, Tensor)}
 
 
 def sources(batch: FusionBatch) -> tuple[Tensor, Tensor]:

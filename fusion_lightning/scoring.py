@@ -6,9 +6,11 @@ from typing import Literal, NamedTuple, TypedDict
 from torch import Tensor, nn
 
 from fusion_lightning.batch import FusionBatch, FusionOutput, clean, sources
+from fusion_lightning.degradations import Misalign, true_warps
+from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.resize import same_size
-from fusion_lightning.metrics import FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics, to_grey_levels
-from fusion_lightning.metrics.functional import psnr_to, ssim_to
+from fusion_lightning.metrics import EPE, FusionMetric, RestorationPSNR, RestorationSSIM, fusion_metrics, to_grey_levels
+from fusion_lightning.metrics.functional import epe, psnr_to, ssim_to
 
 
 class ScoreRow(TypedDict):
@@ -46,14 +48,17 @@ RESTORATION_SCORES = (
     RestorationScore("SSIM_{}", ssim_to, RestorationSSIM, delivered=False),
 )
 
+REGISTRATION_SCORES = ("EPE_in", "EPE")
+"""End-point errors of source a as it was delivered, and as it was aligned."""
+
 
 def stage_means(metrics: Sequence[str]) -> nn.ModuleDict:
-    """The means of a stage: of the fusion metrics, and of the restored and the delivered sources' PSNR and SSIM."""
+    """The means of a stage: of the fusion metrics, of restored and delivered sources' PSNR and SSIM, of warps' EPE."""
     means: dict[str, nn.Module] = dict(fusion_metrics(metrics, prefix="").items())
     for side in ("a", "b"):
         for one in RESTORATION_SCORES:
             means[one.key.format(side)] = one.mean()
-    return nn.ModuleDict({**means, "PSNR_restored": RestorationPSNR()})
+    return nn.ModuleDict({**means, "PSNR_restored": RestorationPSNR(), **{key: EPE() for key in REGISTRATION_SCORES}})
 
 
 def score_images(
@@ -64,7 +69,8 @@ def score_images(
 ) -> list[ScoreRow]:
     """Score every image of a batch: the fusion by `metrics`, restored sources by `RESTORATION_SCORES`.
 
-    A source that nothing was done to has no restoration scores: the PSNR of what was delivered is infinite there.
+    A source that nothing was done to has no restoration scores: the PSNR of what was delivered is infinite there. A
+    warp is scored where `Misalign` moved source a.
     """
     rows = [
         ScoreRow(name=name, scenario=degradation["scenario"], scores={})
@@ -88,4 +94,12 @@ def score_images(
             image = delivered if one.delivered else restored
             for index, value in zip(degraded, one.score(image[degraded], target[degraded]).tolist(), strict=True):
                 rows[index]["scores"][one.key.format(side)] = value
+    moved = [any(one["name"] == Misalign.name for one in sample["a"]) for sample in batch["degradation"]]
+    if "warp_a" in output and any(moved):
+        known = true_warps(batch)
+        still = warps.identity((known.shape[-2], known.shape[-1]), known).expand_as(known)
+        for key, warp in zip(REGISTRATION_SCORES, (still, output["warp_a"]), strict=True):
+            for row, value, counts in zip(rows, epe(warp, known).tolist(), moved, strict=True):
+                if counts:
+                    row["scores"][key] = value
     return rows

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fusion_lightning.batch import FusionBatch, FusionOutput
+from fusion_lightning.batch import FusionBatch, FusionOutput, pictures
 from fusion_lightning.callbacks.folders import shared_folder
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import remove_unfinished
@@ -53,6 +53,6 @@ class PredictionWriter(Callback):
 
 def write_output(output: FusionOutput, names: list[str], folder: Path) -> None:
     """Write a batch of results as ``<folder>/<part>/<name>.png``."""
-    for part, images in output.items():
-        for name, image in zip(names, images, strict=True):  # type: ignore[call-overload]
+    for part, images in pictures(output).items():
+        for name, image in zip(names, images, strict=True):
             write_image(folder / part / f"{name}.png", to_image(image))

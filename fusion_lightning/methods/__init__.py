@@ -37,6 +37,7 @@ from fusion_lightning.methods.lrrnet import LRRNet
 from fusion_lightning.methods.mask_difuser import MaskDiFuser
 from fusion_lightning.methods.pmgi import PMGI
 from fusion_lightning.methods.prior import UnconditionalPrior
+from fusion_lightning.methods.registration import ClassicalRegistration, RegistrationNet
 from fusion_lightning.methods.restore_then_fuse import RestoreThenFuse
 from fusion_lightning.methods.restormer import Restormer
 from fusion_lightning.methods.rffusion import RFFusion
@@ -57,6 +58,7 @@ __all__ = [
     "CLEDStage1",
     "CLEDStage2",
     "ClassicalEstimator",
+    "ClassicalRegistration",
     "ClassicalRestorer",
     "Controls",
     "DIDFuse",
@@ -77,6 +79,7 @@ __all__ = [
     "Maximum",
     "Overlay",
     "RFFusion",
+    "RegistrationNet",
     "RestoreThenFuse",
     "Restormer",
     "SDNet",

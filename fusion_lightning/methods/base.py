@@ -12,7 +12,14 @@ from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, as_preci
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import ColorRule, keep_saturation
 from fusion_lightning.metrics import CLED, FusionMetric
-from fusion_lightning.scoring import RESTORATION_SCORES, ScoreRow, StepOutput, score_images, stage_means
+from fusion_lightning.scoring import (
+    REGISTRATION_SCORES,
+    RESTORATION_SCORES,
+    ScoreRow,
+    StepOutput,
+    score_images,
+    stage_means,
+)
 
 CLED_METRICS = tuple(metric.__name__ for metric in CLED)
 """Names of the five metrics of CLED-Fusion's tables."""
@@ -29,7 +36,8 @@ class FusionMethod(LightningModule):
     Validation and test score what `fuse` returns: the fusion with the fusion metrics, the restored sources by PSNR and
     SSIM against the clean ones. Keys are ``<stage>/<metric>``, restored sources ``<stage>/PSNR_a`` and so on, the
     delivered ones ``<stage>/PSNR_a_in`` to compare with, and ``<stage>/PSNR_restored`` is the mean over both.
-    Averaged over sources that differ from their clean version.
+    Averaged over sources that differ from their clean version. Warps are scored by their end-point error in pixels,
+    ``<stage>/EPE``, beside ``<stage>/EPE_in`` of the source as delivered, where ``misalign`` moved it.
 
     A subclass takes its own arguments and ``**options``, which it passes on to this constructor. All of them are saved
     as hyper-parameters, which a checkpoint is rebuilt from, but for `HPARAMS_NOT_SAVED`.
@@ -222,6 +230,8 @@ class FusionMethod(LightningModule):
 
         for key in self.fusion_scores if "fused" in output else ():
             record(key, key, batch["name"])
+        for key in REGISTRATION_SCORES if "warp_a" in output else ():
+            record(key, key)
         for side in ("a", "b"):
             for one in RESTORATION_SCORES if f"restored_{side}" in output else ():
                 record(one.key.format(side), one.key.format(side))

@@ -21,6 +21,7 @@ from fusion_lightning.metrics import (
 from fusion_lightning.metrics.base import FusionMetric
 from fusion_lightning.metrics.features import FMI
 from fusion_lightning.metrics.functional.images import to_grey_levels
+from fusion_lightning.metrics.registration import EPE
 from fusion_lightning.metrics.restoration import RestorationPSNR, RestorationSSIM
 
 CLED: tuple[type[FusionMetric], ...] = (information.MI, structure.VIF, gradients.Qabf, gradients.Nabf, structure.SSIM)
@@ -46,6 +47,7 @@ __all__ = [
     "CLED",
     "COLOR",
     "DRFUSION",
+    "EPE",
     "FMI",
     "METRICS",
     "FusionMetric",

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, cast
 import torch
 
 from fusion_lightning.batch import Controls
+from fusion_lightning.commands.aligning import open_registration
 from fusion_lightning.commands.declared import AUTO, declared_degradation
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.commands.estimators import Estimating, open_estimator
@@ -44,6 +45,7 @@ def fuse(
     degradation_b: str | None = None,
     noise: float = 0.0,
     estimator: str | None = None,
+    align: str | None = None,
     window_a: str | None = None,
     window_b: str | None = None,
     resize: Side | None = None,
@@ -88,6 +90,8 @@ def fuse(
         noise: Standard deviation of the noise on both sources, in [0, 1] units: 0.03 is 8 grey levels of 255.
         estimator: What estimates a degradation that is ``auto``: a ``.ckpt`` file of a `DegradationEstimator`. Without
             it textbook rules look for noise and Gaussian blur.
+        align: Bring source a into the frame of b first: ``classical`` (affine, without training; it leaves what it
+            cannot trust), or the ``.ckpt`` file of a `RegistrationNet`. With ``--restored`` it is written, too.
         window_a: Which values of source a become black and white: ``percentile:LO,HI``, ``raw:LO,HI``, ``suv:LO,HI``,
             ``minmax``, ``agc`` or ``none``. It has to be named for files of more than 8 bits that use less than a tenth
             of their range, and for values that have none.
@@ -131,11 +135,18 @@ def fuse(
         raise UserError(
             f"`{AUTO}` is for images: estimated from frame to frame or slice to slice, a degradation flickers"
         )
+    if align and not isinstance(sources, SourcePairs):
+        raise UserError("--align is for images: from frame to frame or slice to slice, a registration trembles")
+    if align and (degradation_a or noise):
+        raise UserError(
+            "--align moves pixels, after which no declared degradation of source a can be undone: leave one"
+        )
     folder = output_folder(output, sources.files, PARTS)
     chosen = _method_name(method, checkpoint)
     fuser = _open(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
     if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
+    registration = open_registration(align).to(fuser.device) if align else None
     estimating = Estimating(open_estimator(estimator).to(fuser.device), estimated) if estimated else None
     if trajectory and type(fuser).trajectory_sheet is FusionMethod.trajectory_sheet:
         raise UserError(f"{type(fuser).__name__} has no trajectory: leave --trajectory false")
@@ -143,7 +154,7 @@ def fuse(
         raise UserError("--trajectory draws the whole image at once: leave --tile out")
     fuser.color_rule = color or fuser.color_rule
     bf16 = runs_in_bf16(precision, fuser.device)
-    weights = [chosen.partition("=")[2] or chosen, *([estimator] if estimator else [])]
+    weights = [chosen.partition("=")[2] or chosen, *filter(None, (estimator, align))]
     recipe = {
         "method": chosen,
         "weights": {text: digest(Path(text)) for text in weights if Path(text).is_file()},
@@ -151,6 +162,7 @@ def fuse(
         "color": fuser.color_rule,
         "degradation": [degradation_a, degradation_b, noise],
         "estimator": estimator,
+        "align": align,
         "windows": [window_a, window_b],
         "resize": resize,
         "colormap_a": colormap_a,
@@ -159,7 +171,11 @@ def fuse(
         "bf16": bf16,
         "tile": tile,
     }
-    sources.fuse(Job(fuser, controls, bf16, tile, bits, restored, trajectory, overwrite, folder, recipe, estimating))
+    sources.fuse(
+        Job(
+            fuser, controls, bf16, tile, bits, restored, trajectory, overwrite, folder, recipe, estimating, registration
+        )
+    )
 
 
 class _Kind(Protocol):

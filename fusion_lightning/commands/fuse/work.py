@@ -11,7 +11,8 @@ import torch
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, require_finite, to_device
+from fusion_lightning.batch import Controls, FusionBatch, SampleDegradation, pictures, require_finite, to_device
+from fusion_lightning.commands.aligning import aligned
 from fusion_lightning.commands.estimators import Estimating
 from fusion_lightning.commands.manifest import Item, Journal
 from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
@@ -81,6 +82,7 @@ class Job:
         folder: Where the results go.
         recipe: What decides the results, for the record.
         estimating: What finds out the degradation of sources that it is not declared of.
+        registration: What brings source a into the frame of b before all else.
     """
 
     method: FusionMethod
@@ -94,9 +96,11 @@ class Job:
     folder: Path
     recipe: Mapping[str, Any]
     estimating: Estimating | None = None
+    registration: FusionMethod | None = None
 
     def fuse(self, batch: FusionBatch) -> dict[str, np.ndarray]:
         """The images that are wanted of one pair, by the folder they go to; the fusion's is empty."""
+        batch = aligned(self.registration, batch) if self.registration else batch
         batch = self.estimating(batch) if self.estimating else batch
         side = None if self.trajectory else find_tile(self.tile, self.method, batch)
         if side is not None and self.method.sees_whole_image:
@@ -105,6 +109,8 @@ class Job:
                 "image, so the result differs from that of --tile 0"
             )
         images = fuse_batch(self.method, batch, self.controls, self.bf16, side, self.bits)
+        if self.registration:
+            images.setdefault("restored_a", to_image(batch["source_a"][0], self.bits))
         wanted = {
             part: images[part] for part in RESTORED if part in images and (self.restored or "fused" not in images)
         }
@@ -136,7 +142,7 @@ def fuse_batch(
             output = fuse_in_tiles(method, batch, controls, tile)
     require_finite(output, batch["name"])
     images = {}
-    for part, value in output.items():
+    for part, value in pictures(output).items():
         grey = part == "fused" and not colored and value.shape[1] == 3
         images[part] = to_image(value[0].mean(dim=0, keepdim=True) if grey else value[0], bits)
     return images

@@ -7,6 +7,7 @@ from fusion_lightning.metrics.functional.gradients import nabf, q_g, qabf
 from fusion_lightning.metrics.functional.information import en, mi, q_mi, q_ncie, q_te
 from fusion_lightning.metrics.functional.perception import q_cb, q_cv
 from fusion_lightning.metrics.functional.phase import q_p
+from fusion_lightning.metrics.functional.registration import epe, inverse_consistency, landmark_error, mi_gain
 from fusion_lightning.metrics.functional.restoration import psnr_to, ssim_to
 from fusion_lightning.metrics.functional.similarity import q_c, q_s, q_y
 from fusion_lightning.metrics.functional.statistics import ag, cc, mse, psnr, scd, sd, sf
@@ -16,9 +17,13 @@ __all__ = [
     "ag",
     "cc",
     "en",
+    "epe",
     "fmi",
+    "inverse_consistency",
+    "landmark_error",
     "mef_ssim",
     "mi",
+    "mi_gain",
     "ms_ssim",
     "mse",
     "nabf",

@@ -1,0 +1,177 @@
+"""Registration: brings source a into the frame of source b; it restores, and does not fuse."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, sources
+from fusion_lightning.degradations import true_warps
+from fusion_lightning.errors import notice
+from fusion_lightning.imaging import warps
+from fusion_lightning.imaging.color import rgb_to_luma
+from fusion_lightning.imaging.registration import align, unfit
+from fusion_lightning.methods.base import FusionMethod
+from fusion_lightning.networks.registration import COARSE, RegistrationNetwork, RegistrationSize, bending_energy
+from fusion_lightning.text import printable
+
+_SECOND_LOOK = 3.0
+"""Pixels by which a second look may still move a source that is aligned."""
+
+
+class _Registration(FusionMethod):
+    """Base of registrations: a subclass finds warps, and says which of them it does not trust."""
+
+    def find_warps(self, a: Tensor, b: Tensor) -> tuple[Tensor, list[str | None]]:
+        """Where the pixels of b's frame lie in a, from sources (B, 1 or 3, H, W) of one size.
+
+        Returns:
+            Warps (B, 2, H, W), the identity where none is trusted, and why, as the end of a sentence, or None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it registers")
+
+    def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
+        """Bring a into the frame of b; there is no ``fused``. A pair that is left as it is is named.
+
+        Raises:
+            UserError: If controls are given: there are none.
+        """
+        self.check_no_controls(controls)
+        a, b = sources(batch)
+        found, reasons = self.find_warps(a, b)
+        for name, reason in zip(batch["name"], reasons, strict=True):
+            if reason is not None:
+                notice(f"{printable(name)}: source a is not aligned: {reason}")
+        return FusionOutput(restored_a=warps.sample(a, found.to(a)), restored_b=b, warp_a=found)
+
+
+class ClassicalRegistration(_Registration):
+    """Registration without training: the affine map under which normalised edges correlate best, if it can be trusted.
+
+    A source a in colour (PET, SPECT) has no edges of that kind and is left as it is, and so are images that are flat,
+    small, or of different scenes.
+
+    Args:
+        **options: Those of `FusionMethod`.
+    """
+
+    def find_warps(self, a: Tensor, b: Tensor) -> tuple[Tensor, list[str | None]]:
+        """Register pair after pair."""
+        size = (b.shape[-2], b.shape[-1])
+        if a.shape[1] == 3:
+            still = warps.identity(size, b.float()).expand(len(b), -1, -1, -1)
+            return still, ["it is in colour, whose edges are others: give the checkpoint of a RegistrationNet"] * len(b)
+        lumas = (rgb_to_luma(image)[:, 0].float().cpu().numpy() for image in (a, b))
+        found = [align(*pair) for pair in zip(*lumas, strict=True)]
+        matrices = torch.from_numpy(np.stack([one.matrix for one in found])).float()
+        return warps.from_affine(matrices.to(b.device), size), [one.refused for one in found]
+
+    def configure_optimizers(self) -> Any:
+        """Nothing is learned."""
+        return None
+
+
+class RegistrationNet(_Registration):
+    """A network that registers: an affine warp, and a bend on top of it.
+
+    Trained on aligned pairs whose source a is moved by the effect ``misalign``, best among other effects.
+
+    Args:
+        size: Size of the network: ``tiny``, ``small`` or ``base``.
+        matching: Weight of the loss of the first matching.
+        smoothness: Weight of the bend's bending energy.
+        border: How many pixels at the border of a training crop are cut off before the network sees it: there the
+            effect repeats the last pixels, which a camera does not.
+        **options: Those of `FusionMethod`.
+    """
+
+    def __init__(
+        self,
+        size: RegistrationSize = "small",
+        matching: float = 0.3,
+        smoothness: float = 0.1,
+        border: int = 32,
+        reduction: int = 2,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.matching, self.smoothness, self.border = matching, smoothness, border
+        self.reduction = reduction
+        self.network = RegistrationNetwork(size)
+
+    def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
+        """Mean distance of both warps to the known one in cells of 8 pixels, where that stays in the image."""
+        a, b = (rgb_to_luma(image) for image in sources(batch))
+        known = true_warps(batch)
+        cut = max(min(self.border, (min(a.shape[-2:]) - 32 * self.reduction) // 2), 0)
+        inner = (..., slice(cut, a.shape[-2] - cut), slice(cut, a.shape[-1] - cut))
+        a, b, known = self._reduced(a[inner]), self._reduced(b[inner]), self._reduced_warp(known[inner] - cut)
+        found = self.network(a, b)
+        valid = warps.inside(known, (a.shape[-2], a.shape[-1]))
+        distances = [
+            _mean_where((warp - known).norm(dim=1, keepdim=True), valid) for warp in (found.affine, found.warp)
+        ]
+        matching = matching_loss(found.matches, known)
+        bending = bending_energy(found.bend)
+        loss = (distances[0] + distances[1]) / 8 + self.matching * matching + self.smoothness * bending
+        losses = {"loss": loss, "affine": distances[0], "warp": distances[1], "matching": matching, "bending": bending}
+        return self.log_losses(losses, batch)
+
+    def find_warps(self, a: Tensor, b: Tensor) -> tuple[Tensor, list[str | None]]:
+        """Register, and look again at what came out: a warp is trusted if the second look moves little more."""
+        a, b = rgb_to_luma(a), rgb_to_luma(b)
+        size = (b.shape[-2], b.shape[-1])
+        still = warps.identity(size, b.float())
+        found = self._look(a, b)
+        again = (self._look(warps.sample(a, found.to(a)), b) - still).norm(dim=1).mean(dim=(-2, -1))
+        reasons: list[str | None] = []
+        for pair in zip(a, b, again.tolist(), strict=True):
+            reason = unfit(*(image[0].float().cpu().numpy() for image in pair[:2]))
+            if reason is None and not pair[2] <= _SECOND_LOOK:
+                reason = f"a second look at it moves it by another {pair[2]:.1f} pixels"
+            reasons.append(reason)
+        trusted = torch.tensor([reason is None for reason in reasons], device=found.device)
+        return torch.where(trusted[:, None, None, None], found, still), reasons
+
+    def _look(self, a: Tensor, b: Tensor) -> Tensor:
+        """The network's warp (B, 2, H, W) for lumas of one size."""
+        small = self.network(self._reduced(a), self._reduced(b)).warp
+        return self._enlarged(small, (b.shape[-2], b.shape[-1]))
+
+    def _reduced(self, image: Tensor) -> Tensor:
+        """An image as small as the network sees it: means of blocks, those at the border of what is there."""
+        return F.avg_pool2d(image, self.reduction, ceil_mode=True) if self.reduction > 1 else image
+
+    def _reduced_warp(self, warp: Tensor) -> Tensor:
+        """A warp between reduced images, in their pixels."""
+        return (self._reduced(warp) - (self.reduction - 1) / 2) / self.reduction
+
+    def _enlarged(self, warp: Tensor, size: tuple[int, int]) -> Tensor:
+        """A warp between reduced images as one between those of a size, in their pixels."""
+        small = (warp.shape[-2], warp.shape[-1])
+        motion = self.reduction * (warp - warps.identity(small, warp))
+        still = warps.identity(size, warp)
+        places = (still - (self.reduction - 1) / 2) / self.reduction
+        return still + warps.sample(motion, places.expand(len(warp), -1, -1, -1))
+
+
+def matching_loss(matches: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy of matches (B, 81, H/8, W/8) with the cell of a that the known warp (B, 2, H, W) leads to.
+
+    Cells that lead further than the network looks, or out of the image, do not count.
+    """
+    height, width = matches.shape[-2:]
+    centres = F.avg_pool2d(known, 8, ceil_mode=True)
+    cells = ((centres - 3.5) / 8).round() - warps.identity((height, width), known)
+    right, down = cells.unbind(dim=1)
+    valid = (cells.abs() <= COARSE).all(dim=1) & warps.inside((centres - 3.5) / 8, (height, width))[:, 0]
+    target = ((down + COARSE) * (2 * COARSE + 1) + right + COARSE).long().masked_fill(~valid, 0)
+    entropy = F.cross_entropy(matches, target, reduction="none")
+    return _mean_where(entropy, valid)
+
+
+def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean of the values that count; 0 if none does."""
+    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
