@@ -31,6 +31,7 @@ FUNCTION_COMMANDS = {
     "degrade": "write a degraded copy of a folder of images",
     "export": "write a method as ONNX, TorchScript or pt2, to run without this package",
     "sweep": "search for better settings on this machine with a W&B sweep file",
+    "app": "fuse two images on a page in the browser",
     "gallery": "draw every degradation at every severity",
     "demo": "train, test and fuse on built-in scenes in a few minutes",
 }

@@ -272,8 +272,8 @@ def _smaller(command: Typed, folder: Path) -> list[str]:
 
 
 def _elsewhere(command: Typed) -> bool:
-    """Whether it needs other people's weights, or several machines."""
-    return any(
+    """Whether it needs other people's weights, several machines, or somebody who ends it."""
+    return command.words[0] == "app" or any(
         word.endswith(PUBLISHED) or word in ("ddp_2node.yaml", "slurm.yaml", "published.yaml") for word in command.words
     )
 

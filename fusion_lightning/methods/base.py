@@ -63,6 +63,9 @@ class FusionMethod(LightningModule):
     """Whether a pixel of the result depends on pixels far away: by attention, normalisation or a spectrum. Fused in
     tiles, such a method gives something else than for the whole image."""
 
+    controls: ClassVar[tuple[str, ...]] = ()
+    """The fields of `Controls` that `fuse` obeys; it refuses the others."""
+
     HPARAMS_NOT_SAVED = ("optimizer", "scheduler")
     """Constructor arguments that do not go into checkpoints: callables, not needed to rebuild the method."""
 

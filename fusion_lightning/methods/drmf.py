@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class DRMF(FusionMethod):
     Raises:
         UserError: If stage 1 is missing or does not fit.
     """
+
+    controls: ClassVar[tuple[str, ...]] = ("balance",)
 
     def __init__(
         self,

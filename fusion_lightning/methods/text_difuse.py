@@ -1,7 +1,7 @@
 """Text-DiFuse: a restoring diffusion, cut between encoder and decoder, where a control weighs two sources' maps."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class TextDiFuse(FusionMethod):
     Raises:
         UserError: If stage 1 is missing or does not fit.
     """
+
+    controls: ClassVar[tuple[str, ...]] = ("balance",)
 
     def __init__(
         self,

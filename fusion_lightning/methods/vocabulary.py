@@ -21,6 +21,11 @@ SHORT_NAMES = ", ".join([*_RULES, "overlay:ALPHA", *(f"{name}=FILE" for name in 
 """All of them, for messages."""
 
 
+def ready_names() -> list[str]:
+    """What fuses without any file, for menus; the default comes first."""
+    return [DEFAULT, *(name for name in _RULES if name != DEFAULT), "overlay:0.5"]
+
+
 def spelled_out(name: str) -> str | dict[str, Any]:
     """What `build_method` takes, from a short name; anything else is returned as it is.
 

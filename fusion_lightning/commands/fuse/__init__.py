@@ -28,7 +28,7 @@ from fusion_lightning.imaging.windows import Window
 from fusion_lightning.methods import FusionMethod, Specification, build_method, load_method
 from fusion_lightning.methods.vocabulary import DEFAULT, SHORT_NAMES, spelled_out
 
-__all__ = ["Job", "Reading", "SourcePairs", "fuse", "fuse_batch"]
+__all__ = ["Job", "Reading", "SourcePairs", "fuse", "fuse_batch", "open_method"]
 
 
 def fuse(
@@ -143,7 +143,7 @@ def fuse(
         )
     folder = output_folder(output, sources.files, PARTS)
     chosen = _method_name(method, checkpoint)
-    fuser = _open(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
+    fuser = open_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
     if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     registration = open_registration(align).to(fuser.device) if align else None
@@ -176,6 +176,18 @@ def fuse(
             fuser, controls, bf16, tile, bits, restored, trajectory, overwrite, folder, recipe, estimating, registration
         )
     )
+
+
+def open_method(name: str) -> FusionMethod:
+    """The method of a name as ``--method`` takes it, in evaluation.
+
+    Raises:
+        UserError: If there is no such method, or it has to be trained first.
+    """
+    specification = spelled_out(name)
+    if isinstance(specification, str) and (Path(specification).exists() or Path(specification).suffix == ".ckpt"):
+        return load_method(specification).eval()
+    return build_method(cast(Specification, specification))
 
 
 class _Kind(Protocol):
@@ -226,10 +238,3 @@ def _method_name(method: str | None, checkpoint: str | None) -> str:
     if method is None and checkpoint is None:
         notice(f"no --method was named, so {DEFAULT} fuses; others are {SHORT_NAMES}, or a .ckpt file")
     return checkpoint or method or DEFAULT
-
-
-def _open(name: str) -> FusionMethod:
-    specification = spelled_out(name)
-    if isinstance(specification, str) and (Path(specification).exists() or Path(specification).suffix == ".ckpt"):
-        return load_method(specification).eval()
-    return build_method(cast(Specification, specification))

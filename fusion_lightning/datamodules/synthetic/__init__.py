@@ -9,6 +9,8 @@ from fusion_lightning.datamodules.pairs import Pair
 from fusion_lightning.datamodules.synthetic.phantoms import render_slice
 from fusion_lightning.datamodules.synthetic.scenes import render_scene
 
+Kind = Literal["street", "medical"]
+
 
 class SyntheticPairs:
     """Aligned pairs rendered on demand, the same for the same arguments.
@@ -21,9 +23,7 @@ class SyntheticPairs:
         seed: Of all scenes.
     """
 
-    def __init__(
-        self, kind: Literal["street", "medical"], split: str, length: int, size: int = 256, seed: int = 0
-    ) -> None:
+    def __init__(self, kind: Kind, split: str, length: int, size: int = 256, seed: int = 0) -> None:
         self.kind = kind
         self.split = split
         self.length = length
