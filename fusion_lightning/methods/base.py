@@ -63,7 +63,7 @@ class FusionMethod(LightningModule):
     """Whether a pixel of the result depends on pixels far away: by attention, normalisation or a spectrum. Fused in
     tiles, such a method gives something else than for the whole image."""
 
-    controls: ClassVar[tuple[str, ...]] = ()
+    controls: tuple[str, ...] = ()
     """The fields of `Controls` that `fuse` obeys; it refuses the others."""
 
     HPARAMS_NOT_SAVED = ("optimizer", "scheduler")

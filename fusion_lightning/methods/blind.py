@@ -34,6 +34,7 @@ class Blind(FusionMethod):
         self.method, self.estimator = build_method(method), build_method(estimator)
         if not isinstance(self.estimator, Estimator):
             raise UserError(f"`estimator` must estimate degradations, but {type(self.estimator).__name__} does not")
+        self.controls = self.method.controls
         self.requires_grad_(False)
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:

@@ -1,6 +1,6 @@
 """CLED-Fusion: restore by residual diffusion (stage 1), then fuse with the degradation as a guide (stage 2)."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -94,7 +94,7 @@ class CLEDStage1(_CLED):
         **options: Those of `FusionMethod`.
     """
 
-    controls: ClassVar[tuple[str, ...]] = ("strength_a", "strength_b")
+    controls = ("strength_a", "strength_b")
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class CLEDStage2(_CLED):
         UserError: If there is neither a checkpoint nor anything else that says what stage 1 is, or it does not fit.
     """
 
-    controls: ClassVar[tuple[str, ...]] = ("strength_a", "strength_b", "balance")
+    controls = ("strength_a", "strength_b", "balance")
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class DRMF(FusionMethod):
         UserError: If stage 1 is missing or does not fit.
     """
 
-    controls: ClassVar[tuple[str, ...]] = ("balance",)
+    controls = ("balance",)
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Text-DiFuse: a restoring diffusion, cut between encoder and decoder, where a control weighs two sources' maps."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class TextDiFuse(FusionMethod):
         UserError: If stage 1 is missing or does not fit.
     """
 
-    controls: ClassVar[tuple[str, ...]] = ("balance",)
+    controls = ("balance",)
 
     def __init__(
         self,

@@ -157,9 +157,9 @@ def _results() -> dict[str, Any]:
     )
     with gr.Row():
         outputs["beside"] = gr.Radio(
-            [("beside source a", "a"), ("beside source b", "b")], value="b", show_label=False, container=False
+            [("beside source a", "a"), ("beside source b", "b")], value="b", show_label=False, container=False, scale=3
         )
-        outputs["file"] = gr.DownloadButton("Download the fusion", interactive=False, size="md")
+        outputs["file"] = gr.DownloadButton("Download the fusion", interactive=False, size="md", scale=2)
     outputs["scores"] = gr.Markdown(visible=False)
     outputs["parts"] = gr.Gallery(
         label="what the method saw and made",
