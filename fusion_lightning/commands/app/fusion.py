@@ -199,12 +199,13 @@ def _check_header(path: Path) -> None:
     Raises:
         UserError: If it is.
     """
-    from PIL import Image  # comes with Gradio
+    from PIL.Image import DecompressionBombError  # comes with Gradio
+    from PIL.Image import open as open_image
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             size = image.size
-    except Image.DecompressionBombError:
+    except DecompressionBombError:
         size = (LARGEST, 2)
     except OSError:
         return  # a format that only our own reader knows, or no image, which it says better
