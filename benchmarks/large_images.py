@@ -57,7 +57,7 @@ def draw_pair(place: Path, height: int, width: int) -> None:
 
     scene, rng = render_scene(0, 1024), np.random.default_rng(0)
     for name, image in (("ir", scene.infrared), ("vi", scene.visible)):
-        large = 255 * cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        large = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
         noisy = large + rng.normal(0, 2, large.shape).astype(np.float32)
         levels = np.rint(noisy).clip(0, 255).astype(np.uint8)
         cv2.imwrite(str(place / f"{name}.png"), levels if levels.ndim == 2 else levels[..., ::-1])

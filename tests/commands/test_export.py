@@ -65,7 +65,7 @@ def test_networks_run_in_onnx_runtime_on_real_pairs(method: FusionMethod, tmp_pa
     record = json.loads((tmp_path / "method.json").read_text())
     session = runtime.InferenceSession((tmp_path / "method.onnx").read_bytes())
     loaded = load_method(checkpoint).eval()
-    for height, width in ((320, 240), (176, 272)):
+    for height, width in ((208, 256), (176, 272)):
         a = to_tensor(read_image(shared / "data/MSRS/test/ir/00081D.png", 1))[None, :, :height, :width]
         b = to_tensor(read_image(shared / "data/MSRS/test/vi/00081D.png", 3))[None, :, :height, :width]
         asked = [one["shape"][:2] for one in record["inputs"][2:]]
