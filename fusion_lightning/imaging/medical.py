@@ -1,6 +1,7 @@
 """DICOM files: pixels in the units that their headers give them."""
 
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,6 +19,12 @@ _MAGIC = b"DICM"
 def is_dicom(content: bytes) -> bool:
     """Whether a file is a DICOM file, whatever its name says."""
     return content[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC
+
+
+def starts_dicom(path: Path) -> bool:
+    """Whether the file of a path is a DICOM file."""
+    with path.open("rb") as file:
+        return is_dicom(file.read(_PREAMBLE + len(_MAGIC)))
 
 
 def read_dicom(path: str, content: bytes, as_suv: bool) -> tuple[np.ndarray, Range | None]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.files import write_atomic
-from fusion_lightning.imaging.medical import Range, is_dicom, read_dicom, slice_place
+from fusion_lightning.imaging.medical import Range, read_dicom, slice_place, starts_dicom
 
 Axis = Literal["axial", "coronal", "sagittal"]
 
@@ -58,6 +58,15 @@ def read_volume(path: Path, as_suv: bool = False) -> Volume:
             slices are not all of one series, evenly spaced.
     """
     return _read_slices(path, as_suv) if path.is_dir() else _read_nifti(path)
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The DICOM files of a folder, whatever they are called, but for the index of a medium."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.name.upper() != "DICOMDIR" and starts_dicom(path)
+    ]
 
 
 def check_grids(a: Volume, b: Volume) -> None:
@@ -162,12 +171,10 @@ def _read_nifti(path: Path) -> Volume:
 def _read_slices(folder: Path, as_suv: bool) -> Volume:
     """The DICOM files of a folder in the order of their places."""
     found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            content = path.read_bytes()
-            if is_dicom(content):
-                pixels, full = read_dicom(str(path), content, as_suv)
-                found.append((slice_place(str(path), content), pixels, full))
+    for path in dicom_files(folder):
+        content = path.read_bytes()
+        pixels, full = read_dicom(str(path), content, as_suv)
+        found.append((slice_place(str(path), content), pixels, full))
     if len(found) < 2:
         raise UserError(f"the folder `{folder}` holds {len(found)} DICOM slices, too few for a volume")
     series = {place.series for place, _, _ in found}

@@ -86,9 +86,12 @@ def test_the_noise_of_a_sampler_stands_still(tmp_path: Path) -> None:
     torch.nn.init.normal_(method.network.noise_decoder.head.weight, std=0.05)
     checkpoint = save(method, tmp_path / "drfusion.ckpt")
     _videos(tmp_path / "in", [INFRARED] * 3, [VISIBLE] * 3)
-    _fuse(tmp_path / "in", tmp_path / "out", method=checkpoint, video="lossless")
-    first, *others = _frames(tmp_path / "out" / "ir.mkv")
-    assert all((one == first).all() for one in others)
+    _fuse(tmp_path / "in", tmp_path / "out", method=checkpoint, video="lossless", restored=True)
+    for video in ("ir.mkv", "restored_a/ir.mkv", "restored_b/ir.mkv", "weight/ir.mkv"):
+        first, *others = _frames(tmp_path / "out" / video)
+        assert len(others) == 2
+        assert all((one == first).all() for one in others)
+    assert not list((tmp_path / "out").rglob("*.png"))
 
 
 @pytest.mark.parametrize("window", ["percentile:0.5,99.5", "minmax", "agc"])

@@ -130,6 +130,9 @@ def test_dicom_slices_become_a_volume_by_their_places(tmp_path: Path) -> None:
     # a NIfTI file of the same grid goes with the series
     _fuse(ct, _save(tmp_path / "m.nii", np.zeros((18, 16, 5), np.uint8), np.array(expected_affine)), tmp_path / "mixed",
           axis="axial", window_a="minmax")  # fmt: skip
+    (ct / "DICOMDIR").write_bytes((ct / "97.dcm").read_bytes())  # the index of a medium, and what a Mac leaves
+    (ct / "._1.dcm").write_bytes(b"x")
+    assert read_volume(ct).values.shape == (18, 16, 5)
     (ct / "97.dcm").unlink()
     with pytest.raises(UserError, match=r"are 3 to 6 mm apart: some are missing"):
         _fuse(ct, mri, tmp_path / "new", axis="axial", window_a="minmax")

@@ -99,7 +99,7 @@ def test_fuse_writes_the_tiled_image_and_says_what_it_means(tmp_path: Path, caps
     command = f"fuse --source-a {tmp_path}/a.png --source-b {tmp_path}/b.png --output {tmp_path}/out --restored"
     checkpoint = save(CLEDStage1(size="tiny", sampling_steps=1), tmp_path / "stage1.ckpt")
     assert main([*command.split(), "--checkpoint", checkpoint, "--tile", "192"]) == 0
-    assert "CLEDStage1 looks at the whole image" in capsys.readouterr().out
+    assert "CLEDStage1 looks at the whole image" in capsys.readouterr().err
     (restored,) = (tmp_path / "out" / "restored_b").iterdir()
     assert cv2.imread(str(restored)).shape == (120, 250, 3)
     assert main([*command.split(), "--checkpoint", checkpoint, "--tile", "100", "--overwrite"]) == 1

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.commands.fuse.work import PARTS, Job, Reading, Work
@@ -17,6 +19,7 @@ from fusion_lightning.files import alone_in
 from fusion_lightning.imaging.io import read_image, read_stored, shows_color, to_grey
 from fusion_lightning.imaging.video import ENDINGS, VIDEOS, Form, Video, check_form, write_video
 from fusion_lightning.imaging.windows import Window
+from fusion_lightning.text import printable
 
 Sync = Literal["index", "time"]
 
@@ -57,7 +60,8 @@ class _VideoTrack:
         self.label = str(path)
         self._video = Video(path)
         self.rate = self._video.rate
-        survey = self._video.survey(count_values=self._video.bits > 8 or window.name not in ("", "none"))
+        with Console(stderr=True).status(f"reading {escape(printable(self.label))}"):
+            survey = self._video.survey(count_values=self._video.bits > 8 or window.name not in ("", "none"))
         self.times = survey.times
         self._full = (0.0, 2.0**self._video.bits - 1)
         self.window = window

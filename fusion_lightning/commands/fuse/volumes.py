@@ -13,12 +13,13 @@ from fusion_lightning.commands.manifest import digest
 from fusion_lightning.datamodules.pairing import pair_by_name
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import alone_in
-from fusion_lightning.imaging.io import shows_color, to_grey
+from fusion_lightning.imaging.io import SUFFIXES, shows_color, to_grey
 from fusion_lightning.imaging.volumes import (
     NIFTI,
     Axis,
     Volume,
     check_grids,
+    dicom_files,
     is_nifti,
     read_volume,
     slices,
@@ -27,9 +28,12 @@ from fusion_lightning.imaging.volumes import (
 
 
 def holds_volumes(place: str) -> bool:
-    """Whether a source is a NIfTI file, or a folder of them."""
+    """Whether a source is a NIfTI file, or a folder of them and of no images."""
     path = Path(place).expanduser()
-    return is_nifti(path) or (path.is_dir() and any(map(is_nifti, path.iterdir())))
+    if not path.is_dir():
+        return is_nifti(path)
+    found = list(path.iterdir())
+    return any(map(is_nifti, found)) and not any(one.suffix.lower() in SUFFIXES for one in found)
 
 
 class Volumes:
@@ -154,4 +158,4 @@ def _stem(path: Path) -> str:
 
 def _contents(path: Path) -> list[Path]:
     """The files that a volume consists of."""
-    return sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+    return dicom_files(path) if path.is_dir() else [path]

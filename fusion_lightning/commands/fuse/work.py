@@ -17,7 +17,7 @@ from fusion_lightning.commands.estimators import Estimating
 from fusion_lightning.commands.manifest import Item, Journal
 from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
 from fusion_lightning.datamodules.pairs import Side
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.contact_sheet import contact_sheet
 from fusion_lightning.imaging.convert import colorize, to_image, to_tensor
 from fusion_lightning.imaging.io import write_image
@@ -104,7 +104,7 @@ class Job:
         batch = self.estimating(batch) if self.estimating else batch
         side = None if self.trajectory else find_tile(self.tile, self.method, batch)
         if side is not None and self.method.sees_whole_image:
-            print(
+            notice(
                 f"{batch['name'][0]}: fused in tiles of {side} pixels. {type(self.method).__name__} looks at the whole "
                 "image, so the result differs from that of --tile 0"
             )
