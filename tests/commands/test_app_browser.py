@@ -133,6 +133,6 @@ def test_an_example_is_drawn_degraded_and_compared_with_either_source(page: Any)
     page.get_by_text("source b | fusion").wait_for()
     page.get_by_label("beside source a").check()
     page.get_by_text("source a | fusion").wait_for()
-    shown = page.locator("img[src*='/file=']")
-    assert shown.count() >= 4  # both of the slider, and both sources
-    assert all(shown.nth(number).evaluate("image => image.naturalWidth") == 320 for number in range(4))
+    # both images of the slider, and both sources
+    shown = "[...document.querySelectorAll('img')].filter(image => image.src.includes('/file='))"
+    page.wait_for_function(f"{shown}.length >= 4 && {shown}.every(image => image.naturalWidth === 320)")

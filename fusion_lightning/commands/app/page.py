@@ -27,7 +27,7 @@ _DRAWN: dict[Kind, str] = {"street": "Draw a street", "medical": "Draw a head"}
 _WINDOWS = ["", "minmax", "percentile:0.5,99.5", "agc", "none"]
 _STYLE = """
 footer { display: none !important }
-.gradio-container { max-width: 1280px !important; margin: auto }
+.gradio-container { width: 100%; max-width: 1280px !important; margin: auto }
 #problem { border-left: 3px solid #c2410c; padding-left: 12px }
 #pictures .grid-wrap { min-height: 0 }
 """
