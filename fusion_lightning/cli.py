@@ -88,8 +88,8 @@ class FusionCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            # what every run shares; validation counts steps, not epochs
-            trainer_defaults={"check_val_every_n_epoch": None, "gradient_clip_val": 1.0},
+            # what every run shares; validation counts steps, not epochs; Lightning's summary is a table of zeros
+            trainer_defaults={"check_val_every_n_epoch": None, "gradient_clip_val": 1.0, "enable_model_summary": False},
             auto_configure_optimizers=False,
             # hyper-parameters are saved as the plain values a constructor got, which `weights_only` can read
             load_from_checkpoint_support=False,
@@ -290,6 +290,9 @@ class FusionCLI(LightningCLI):
                     "or choose another --run_id"
                 )
         self._begin()
+        count = sum(one.numel() for one in self.model.parameters())
+        learned = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
+        rank_zero_info(f"{type(self.model).__name__}: {count:,} parameters, {learned:,} of them trained")
 
     def after_fit(self) -> None:
         """Say where the run lies, how good it became, and what comes next."""

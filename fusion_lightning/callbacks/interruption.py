@@ -153,10 +153,12 @@ class SignalCheckpoint(StopOnSignal, Checkpoint):
         super().__init__()
         self.folder = folder
         self._saved_step: int | None = None
+        self._trains = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Share the folder among processes."""
         super().setup(trainer, pl_module, stage)
+        self._trains = stage == "fit"
         self.folder = shared_folder(trainer, self.folder)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -198,14 +200,22 @@ class SignalCheckpoint(StopOnSignal, Checkpoint):
         if trainer.state.fn != "fit":
             return super()._where(trainer)
         if newest is None:
-            return "before the first step: start again"
+            return f"before the first checkpoint: {self._again}"
         return f"after step {trainer.global_step}: go on with the same command and --ckpt_path {newest}"
 
+    @property
+    def _again(self) -> str:
+        """How to begin again where nothing was saved yet."""
+        run = Path(self.folder).parent.name
+        return f"start again, by the same command with --run_id {run} --ckpt_path last, which also goes on later"
+
     def _farewell(self, signum: int) -> str:
-        newest = newest_checkpoint(self.folder)
-        if newest is None:
+        if not self._trains:
             return super()._farewell(signum)
+        newest = newest_checkpoint(self.folder)
         asked = f"interrupted by {signal.Signals(signum).name} in the middle of a step"
+        if newest is None:
+            return f"{asked} and before the first checkpoint: {self._again}"
         return f"{asked}: go on with the same command and --ckpt_path {newest}"
 
 

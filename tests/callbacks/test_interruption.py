@@ -160,3 +160,24 @@ def test_a_second_control_c_does_not_wait_and_says_what_was_saved(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: interrupted by SIGINT in the middle of a step: go on with the same command")
     assert _last(tmp_path, "r")["global_step"] == 3  # saved before the validation
+
+
+def test_a_run_that_is_stopped_before_its_first_checkpoint_says_how_to_begin_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = SignalCheckpoint.on_train_batch_start
+
+    def twice(self: SignalCheckpoint, trainer: Any, *given: Any) -> None:
+        original(self, trainer, *given)
+        os.kill(os.getpid(), INT)
+        os.kill(os.getpid(), INT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SignalCheckpoint, "on_train_batch_start", twice)
+        assert _fit(tmp_path, "r") == 128 + INT
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(
+        "error: interrupted by SIGINT in the middle of a step and before the first checkpoint: start"
+    )
+    assert "--run_id r --ckpt_path last" in said
+    assert _fit(tmp_path, "r", "--ckpt_path=last") == 0
