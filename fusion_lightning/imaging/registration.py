@@ -22,9 +22,9 @@ _FARTHEST = 0.2
 """Part of a side by which a frame's middle may move."""
 _STRETCH = (0.74, 1.35)
 """Between which scales an affine map may lie."""
-_AGREE = 3.0
+AGREE = 3.0
 """Pixels by which there and back may differ; a warp that moves less needs no further proof."""
-_CORRELATION = 0.08
+CORRELATION = 0.08
 """Least correlation of edges, in the overlap, that proves a warp."""
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 80, 1e-5)
 
@@ -54,14 +54,14 @@ def align(a: np.ndarray, b: np.ndarray) -> Alignment:
     if (reason := unfit(a, b)) is not None:
         return Alignment(still, refused=reason)
     pyramids = edge_pyramid(a), edge_pyramid(b)
-    matrix, correlation = register(*pyramids)
+    matrix, score = register(*pyramids)
     back, _ = register(*reversed(pyramids))
     apart = mean_motion(_join(matrix, back), b.shape)
-    if apart > _AGREE:
-        return Alignment(still, correlation, f"the ways there and back differ by {apart:.1f} pixels")
-    if correlation < _CORRELATION and mean_motion(matrix, b.shape) >= _AGREE:
-        return Alignment(still, correlation, f"its edges agree too little with those of source b ({correlation:.2f})")
-    return Alignment(matrix, correlation)
+    if apart > AGREE:
+        return Alignment(still, score, f"the ways there and back differ by {apart:.1f} pixels")
+    if score < CORRELATION and mean_motion(matrix, b.shape) >= AGREE:
+        return Alignment(still, score, f"its edges agree too little with those of source b ({score:.2f})")
+    return Alignment(matrix, score)
 
 
 def unfit(a: np.ndarray, b: np.ndarray) -> str | None:
@@ -97,8 +97,12 @@ def correlate(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
     seen = cv2.warpAffine(np.ones_like(a), matrix, size, flags=flags) > 0.99
     if seen.mean() < 0.5:
         return -1.0
-    x, y = moved[seen].astype(np.float64), b[seen].astype(np.float64)
-    x, y = x - x.mean(), y - y.mean()
+    return correlation(moved[seen], b[seen])
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's correlation of values (N,); 0 where one of them is constant."""
+    x, y = x - x.mean(dtype=np.float64), y - y.mean(dtype=np.float64)
     return float((x * y).sum() / max(np.sqrt((x * x).sum() * (y * y).sum()), 1e-12))
 
 

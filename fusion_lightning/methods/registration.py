@@ -12,13 +12,13 @@ from fusion_lightning.degradations import true_warps
 from fusion_lightning.errors import notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.color import rgb_to_luma
-from fusion_lightning.imaging.registration import align, unfit
+from fusion_lightning.imaging.registration import AGREE, CORRELATION, align, correlation, edges, unfit
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.networks.registration import COARSE, RegistrationNetwork, RegistrationSize, bending_energy
 from fusion_lightning.text import printable
 
-_SECOND_LOOK = 3.0
-"""Pixels by which a second look may still move a source that is aligned."""
+_LOOKS = 3
+"""How often a network looks at a pair: what is far comes nearer each time."""
 
 
 class _Registration(FusionMethod):
@@ -120,17 +120,25 @@ class RegistrationNet(_Registration):
         return self.log_losses(losses, batch)
 
     def find_warps(self, a: Tensor, b: Tensor) -> tuple[Tensor, list[str | None]]:
-        """Register, and look again at what came out: a warp is trusted if the second look moves little more."""
-        a, b = rgb_to_luma(a), rgb_to_luma(b)
-        size = (b.shape[-2], b.shape[-1])
-        still = warps.identity(size, b.float())
-        found = self._look(a, b)
-        again = (self._look(warps.sample(a, found.to(a)), b) - still).norm(dim=1).mean(dim=(-2, -1))
+        """Look three times, each time at what came out before.
+
+        Trusted if the last look moved little, and edges agree where source a is grey and was moved far.
+        """
+        lumas = rgb_to_luma(a), rgb_to_luma(b)
+        still = warps.identity((b.shape[-2], b.shape[-1]), b.float())
+        found, last = still.expand(len(b), -1, -1, -1), still
+        for _ in range(_LOOKS):
+            last = self._look(warps.sample(lumas[0], found.to(a)), lumas[1])
+            found = warps.compose(found, last)
+        moved, unsure = ((warp - still).norm(dim=1).mean(dim=(-2, -1)).tolist() for warp in (found, last))
+        pixels = ([one[0].float().cpu().numpy() for one in luma] for luma in lumas)
         reasons: list[str | None] = []
-        for pair in zip(a, b, again.tolist(), strict=True):
-            reason = unfit(*(image[0].float().cpu().numpy() for image in pair[:2]))
-            if reason is None and not pair[2] <= _SECOND_LOOK:
-                reason = f"a second look at it moves it by another {pair[2]:.1f} pixels"
+        for one, other, warp, far, rest in zip(*pixels, found, moved, unsure, strict=True):
+            reason = unfit(one, other)
+            if reason is None and not rest <= AGREE:
+                reason = f"the last look at it still moved it by {rest:.1f} pixels"
+            if reason is None and a.shape[1] == 1 and far > AGREE and not _agree(one, other, warp.cpu()):
+                reason = "its edges agree too little with those of source b"
             reasons.append(reason)
         trusted = torch.tensor([reason is None for reason in reasons], device=found.device)
         return torch.where(trusted[:, None, None, None], found, still), reasons
@@ -155,6 +163,13 @@ class RegistrationNet(_Registration):
         still = warps.identity(size, warp)
         places = (still - (self.reduction - 1) / 2) / self.reduction
         return still + warps.sample(motion, places.expand(len(warp), -1, -1, -1))
+
+
+def _agree(a: np.ndarray, b: np.ndarray, warp: Tensor) -> bool:
+    """Whether the edges of grey images (H, W) agree as much under a warp (2, H, W) as a classical registration asks."""
+    moved = warps.sample(torch.from_numpy(edges(a))[None, None], warp[None])[0, 0].numpy()
+    seen = warps.inside(warp[None], b.shape)[0, 0].numpy()
+    return correlation(moved[seen], edges(b)[seen]) >= CORRELATION if seen.mean() >= 0.5 else False
 
 
 def matching_loss(matches: Tensor, known: Tensor) -> Tensor:
