@@ -54,6 +54,13 @@ def gradient_loss(fused: Tensor, a: Tensor, b: Tensor, norm: GradientNorm = "l2"
     return F.l1_loss(sobel_magnitude(rgb_to_luma(fused.float()), norm), torch.maximum(*magnitudes))
 
 
+def enhanced_gradient_loss(fused: Tensor, a: Tensor, b: Tensor, exponent: float) -> Tensor:
+    """Mean |∇²f − sign(g) |g|^exponent|, with g the larger ∇² of grey sources (B, 1, H, W) at each pixel (MURF)."""
+    of_a, of_b = laplacian(a), laplacian(b)
+    larger = torch.where(of_a.abs() > of_b.abs(), of_a, of_b)
+    return (laplacian(fused) - larger.sign() * larger.abs().pow(exponent)).abs().mean()
+
+
 def color_loss(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Colour loss (18), mean|CbCr(I_f) − CbCr(I_color)|, on images (B, 1 or 3, H, W) in [0, 1].
 

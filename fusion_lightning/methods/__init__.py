@@ -35,6 +35,7 @@ from fusion_lightning.methods.loading import (
 )
 from fusion_lightning.methods.lrrnet import LRRNet
 from fusion_lightning.methods.mask_difuser import MaskDiFuser
+from fusion_lightning.methods.murf import MURFusion
 from fusion_lightning.methods.pmgi import PMGI
 from fusion_lightning.methods.prior import UnconditionalPrior
 from fusion_lightning.methods.registration import ClassicalRegistration, RegistrationNet
@@ -75,6 +76,7 @@ __all__ = [
     "GuidedFilter",
     "LRRNet",
     "LaplacianPyramid",
+    "MURFusion",
     "MaskDiFuser",
     "Maximum",
     "Overlay",
