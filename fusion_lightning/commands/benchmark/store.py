@@ -12,6 +12,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 from fusion_lightning.text import printable
 
+_SOURCES = ("source_a", "source_b")
 _LONGEST = 180
 """Bytes of a file name, with room for a suffix."""
 
@@ -147,3 +148,16 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _strings(part)
+
+
+def check_names(what: str, names: Mapping[str, Any]) -> None:
+    """Refuse names that would become the same names of files.
+
+    Raises:
+        UserError: If two are too much alike, there are none, or a method is called as a source's pictures are.
+    """
+    slugs = [slug(name).lower() for name in names]
+    if what == "methods" and (taken := [name for name in names if slug(name).lower() in _SOURCES]):
+        raise UserError(f"no method may be called {taken[0]!r}: the sources' own pictures are")
+    if len(set(slugs)) < len(slugs) or not slugs:
+        raise UserError(f"`{what}` needs names that differ in more than signs, but got {', '.join(names) or 'none'}")
