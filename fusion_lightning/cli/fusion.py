@@ -1,12 +1,9 @@
-"""CLI of the Trainer commands: LightningCLI with a folder per run and guards."""
+"""LightningCLI with a folder per run and guards."""
 
 import inspect
-import logging
-import multiprocessing
 import os
 import shlex
 import traceback
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -37,28 +34,16 @@ from fusion_lightning.callbacks import (
     best_score,
 )
 from fusion_lightning.checkpoints import AtomicCheckpointIO, BestCheckpoint, RunCheckpoint, best_checkpoint
+from fusion_lightning.cli.words import stem_of_first_config, typed_arguments, with_options
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
-from fusion_lightning.configuration import expand_home, one_sentence, resolve_config_names
+from fusion_lightning.configuration import expand_home, one_sentence
 from fusion_lightning.datamodules import FusionData, why_workers_ended
 from fusion_lightning.errors import UserError
 from fusion_lightning.functions_cli import OneSentenceParser
-from fusion_lightning.loggers import WandbRecord, finish_record, make_loggers
+from fusion_lightning.loggers import WandbRecord, make_loggers
 from fusion_lightning.loops import ResumableEpochs
 from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint
 from fusion_lightning.runs import RunFolder, newest_checkpoint
-
-
-def run_trainer_command(args: Sequence[str]) -> None:
-    """Run ``fit``, ``validate``, ``test`` or ``predict`` with the arguments that follow it."""
-    _quieten()
-    finished = False
-    try:
-        FusionCLI(resolve_config_names(args), typed=args)
-        finished = True
-    finally:
-        finish_record(failed=not finished)
-        for worker in multiprocessing.active_children():  # one that waits for something does not end by itself
-            worker.kill()
 
 
 class _TrainerParser(OneSentenceParser, LightningArgumentParser):
@@ -75,10 +60,10 @@ class FusionCLI(LightningCLI):
 
     def __init__(self, args: list[str], typed: Sequence[str] = ()) -> None:
         self._command_line = list(typed or args)
-        self._asked_experiment = _stem_of_first_config(args)
+        self._asked_experiment = stem_of_first_config(args)
         self._saved_weights: dict[str, Tensor] | None = None
         self._hyper_parameters: dict[str, Any] = {}
-        self._typed = _typed_arguments(args)
+        self._typed = typed_arguments(args)
         self._lock: IO[bytes] | None = None
         super().__init__(
             FusionMethod,
@@ -303,7 +288,7 @@ class FusionCLI(LightningCLI):
         print(f"the run lies in {self.run.path}{score}")
         options = {"--run_id": self.run.run_id, "--ckpt_path": "last" if best is None else "best"}
         print(
-            f"next: python -m fusion_lightning {shlex.join(['test', *_with_options(self._command_line[1:], options)])}"
+            f"next: python -m fusion_lightning {shlex.join(['test', *with_options(self._command_line[1:], options)])}"
         )
 
     before_validate = before_test = before_predict = lambda self: self._begin()
@@ -372,12 +357,6 @@ def _passed(error: Exception, *functions: str) -> bool:
     return any(frame.name in functions for frame in traceback.extract_tb(error.__traceback__))
 
 
-def _typed_arguments(args: Sequence[str]) -> set[str]:
-    """The arguments of the method that stand on the command line itself."""
-    names = (arg.partition("=")[0].removeprefix("--model.") for arg in args if arg.startswith("--model."))
-    return {name.removeprefix("init_args.").partition(".")[0].rstrip("+") for name in names}
-
-
 def _overruled(method: type[FusionMethod], configured: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     """What a configuration says of a method, and its checkpoint says otherwise; defaults are not said by anybody."""
     defaults: dict[str, Any] = {}
@@ -408,18 +387,6 @@ def _shards_weights(strategy: Any) -> bool:
     return "fsdp" in strategy if isinstance(strategy, str) else isinstance(strategy, FSDPStrategy)
 
 
-def _with_options(words: Sequence[str], options: dict[str, str]) -> list[str]:
-    """A command line with these options in place of what it says of them."""
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word.partition("=")[0] not in options:
-            kept.append(word)
-        elif "=" not in word:
-            next(rest, None)  # its value
-    return [*kept, *(word for pair in options.items() for word in pair)]
-
-
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -427,31 +394,3 @@ def _as_list(value: Any) -> list[Any]:
 def _class_name(config: Any) -> str:
     name: str = config.model.class_path
     return name.rsplit(".", 1)[-1]
-
-
-def _stem_of_first_config(args: Sequence[str]) -> str | None:
-    for index, argument in enumerate(args):
-        name, _, value = argument.partition("=")
-        if name in ("-c", "--config"):
-            return Path(value or args[index + 1]).stem if value or index + 1 < len(args) else None
-    return None
-
-
-def _quieten() -> None:
-    """Silence advertisements, the GPU/TPU inventory and warnings that concern no user."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(word in record.getMessage() for word in ("litlogger", "GPU available", "TPU"))
-    )
-    os.environ.setdefault("WANDB_SILENT", "true")
-    for message in (
-        ".*LeafSpec.*",  # between torch and Lightning
-        ".*overridden `on_after_batch_transfer`.*",  # the data module has none of its own
-        ".*bf16-mixed is not supported by the model summary.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",  # we leave weight averaging out on purpose
-        ".*exists and is not empty.*",  # a resumed run goes on in its own folder
-        ".*does not have many workers.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    warnings.filterwarnings(
-        "ignore", category=DeprecationWarning, module="lightning.*|fusion_lightning.*|jsonargparse.*"
-    )
