@@ -134,10 +134,13 @@ class _Program(nn.Module):
             "source_a": "the modality that carries intensity: infrared, PET, SPECT, CT",
             "source_b": "the modality that carries detail: visible, MRI",
             "color": {"source": self.color, "rule": self.method.color_rule},
-            "licence": "that of the data the weights were trained on; the program itself is MIT",
+            "licence": "MIT" + (", and that of the data the weights were trained on" if self._has_weights() else ""),
             "fusion_lightning": fusion_lightning.__version__,
             "torch": torch.__version__,
         }
+
+    def _has_weights(self) -> bool:
+        return next(self.method.parameters(), None) is not None
 
     @staticmethod
     def _batch(a: Tensor, b: Tensor) -> FusionBatch:

@@ -118,6 +118,6 @@ def test_it_takes_the_names_that_fuse_takes(tmp_path: Path, capsys: pytest.Captu
     record = json.loads((tmp_path / "overlay.json").read_text())
     assert record["method"] == "Overlay"
     assert record["sizes"] == "any"
-    assert "licence" in record
+    assert record["licence"] == "MIT"
     assert _export("ifcnn=", tmp_path / "ifcnn") == 1
     assert "write ifcnn=FILE" in capsys.readouterr().err

@@ -69,7 +69,7 @@ class _VideoTrack:
             values = np.flatnonzero(survey.counts)
             self.window = window.measured(values, self._full, self.label, survey.counts[values])
         self._colored = any(shows_color(_three(frame)) for frame in survey.sample)
-        self._source = {"path": self.label, "sha256": digest(path)}
+        self.file = {"path": self.label, "sha256": digest(path)}
 
     def __len__(self) -> int:
         return len(self.times)
@@ -83,7 +83,7 @@ class _VideoTrack:
 
     def source(self, index: int) -> dict[str, Any]:
         """The file, and which frame of it."""
-        return {**self._source, "frame": index}
+        return {**self.file, "frame": index}
 
 
 class _FolderTrack:
@@ -211,7 +211,7 @@ class Film:
         chosen = frame_span(span, len(numbers))
         stem = Path(a.label).stem
         self.name = stem if span is None else f"{stem}-{chosen.start}-{chosen.stop}"
-        self._whole = {"a": a.source(0), "b": b.source(0), "frames": [chosen.start, chosen.stop], "sync": sync}
+        self._whole = {"a": a.file, "b": b.file, "frames": [chosen.start, chosen.stop], "sync": sync}
         names = [f"{stem}/{n:06d}" for n in chosen]
         self.pairs = FramePairs({"a": a, "b": b}, [numbers[n] for n in chosen], names, reading)
 
