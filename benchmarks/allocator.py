@@ -22,7 +22,7 @@ import torch  # noqa: E402
 
 from fusion_lightning import methods  # noqa: E402
 from fusion_lightning.batch import FusionBatch  # noqa: E402
-from fusion_lightning.commands.fuse import fuse_batch  # noqa: E402
+from fusion_lightning.commands.fuse.work import fuse_batch  # noqa: E402
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ def _imported(*command: str) -> set[str]:
         ("--help", _RARE | _TRAINING | {"torch", "numpy", "cv2", "jsonargparse", "yaml"}),
         ("sweep --help", _RARE | _TRAINING | {"torch", "cv2"}),
         ("app --help", _RARE | _TRAINING | {"torch", "cv2", "gradio"}),
+        ("fuse --help", _RARE | _TRAINING),
         ("gallery --help", _RARE | _TRAINING),
         ("degrade --help", _RARE | _TRAINING),
         ("evaluate --help", _RARE | {"lightning"}),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fusion_lightning.batch import FusionBatch, FusionOutput
-from fusion_lightning.commands.fuse import fuse_batch
+from fusion_lightning.commands.fuse.work import fuse_batch
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
 from fusion_lightning.main import main

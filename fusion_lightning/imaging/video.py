@@ -18,6 +18,8 @@ VIDEOS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".m
 
 Form = Literal["mp4", "lossless", "frames"]
 """What a fused video is written as."""
+Sync = Literal["index", "time"]
+"""What pairs the frames of two videos: their numbers, or when they are shown."""
 
 ENDINGS = {"mp4": ".mp4", "lossless": ".mkv"}
 """What the file of each form ends in."""

@@ -10,7 +10,9 @@ import numpy as np
 
 from fusion_lightning.batch import MODALITIES, Controls, FusionBatch, FusionOutput, SampleDegradation, sources
 from fusion_lightning.commands.devices import find_device
-from fusion_lightning.commands.fuse import Job, Reading, SourcePairs, open_method
+from fusion_lightning.commands.fuse.images import SourcePairs
+from fusion_lightning.commands.fuse.opening import open_method
+from fusion_lightning.commands.fuse.work import Job, Reading
 from fusion_lightning.commands.tiling import find_tile
 from fusion_lightning.datamodules.pairs import Side
 from fusion_lightning.datamodules.synthetic import Kind, SyntheticPairs

@@ -1,34 +1,22 @@
 """The `fuse` command: fuses images on disk."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal
 
 import torch
 
 from fusion_lightning.batch import Controls
-from fusion_lightning.commands.aligning import open_registration
 from fusion_lightning.commands.declared import AUTO, declared_degradation
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
-from fusion_lightning.commands.estimators import Estimating, open_estimator
-from fusion_lightning.commands.fuse.frames import Film, Frames, Sync, is_video
-from fusion_lightning.commands.fuse.images import SourcePairs
-from fusion_lightning.commands.fuse.volumes import Volumes, holds_volumes
-from fusion_lightning.commands.fuse.work import PARTS, Job, Reading, fuse_batch
 from fusion_lightning.commands.manifest import digest
-from fusion_lightning.datamodules.pairing import pair_images
 from fusion_lightning.datamodules.pairs import Side
-from fusion_lightning.errors import UserError, check_choice, notice
+from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.files import output_folder
 from fusion_lightning.imaging.color import ColorRule
 from fusion_lightning.imaging.convert import COLORMAPS
-from fusion_lightning.imaging.video import Form
+from fusion_lightning.imaging.video import Form, Sync
 from fusion_lightning.imaging.volumes import Axis
 from fusion_lightning.imaging.windows import Window
-from fusion_lightning.methods import FusionMethod, Specification, build_method, load_method
-from fusion_lightning.methods.vocabulary import DEFAULT, SHORT_NAMES, spelled_out
-
-__all__ = ["Job", "Reading", "SourcePairs", "fuse", "fuse_batch", "open_method"]
 
 
 def fuse(
@@ -120,6 +108,15 @@ def fuse(
     Raises:
         UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
     """
+    # methods stand on Lightning, which takes seconds to load and which `--help` does without
+    from fusion_lightning.commands.aligning import open_registration
+    from fusion_lightning.commands.estimators import Estimating, open_estimator
+    from fusion_lightning.commands.fuse.images import SourcePairs
+    from fusion_lightning.commands.fuse.kinds import find_sources
+    from fusion_lightning.commands.fuse.opening import method_name, open_method
+    from fusion_lightning.commands.fuse.work import PARTS, Job, Reading
+    from fusion_lightning.methods import FusionMethod
+
     controls = Controls(strength_a, strength_b, balance)
     estimated = [side for side, text in (("a", degradation_a), ("b", degradation_b)) if text == AUTO]
     degradation = declared_degradation(degradation_a, degradation_b, noise)
@@ -130,7 +127,7 @@ def fuse(
         check_choice("--colormap-a", colormap_a, COLORMAPS)
     windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
     reading = Reading(windows, resize, degradation, colormap_a)
-    sources = _find({"--source-a": source_a, "--source-b": source_b}, reading, axis, frames, sync, video)
+    sources = find_sources({"--source-a": source_a, "--source-b": source_b}, reading, axis, frames, sync, video)
     if estimated and not isinstance(sources, SourcePairs):
         raise UserError(
             f"`{AUTO}` is for images: estimated from frame to frame or slice to slice, a degradation flickers"
@@ -142,7 +139,7 @@ def fuse(
             "--align moves pixels, after which no declared degradation of source a can be undone: leave one"
         )
     folder = output_folder(output, sources.files, PARTS)
-    chosen = _method_name(method, checkpoint)
+    chosen = method_name(method, checkpoint)
     fuser = open_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
     if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
@@ -176,65 +173,3 @@ def fuse(
             fuser, controls, bf16, tile, bits, restored, trajectory, overwrite, folder, recipe, estimating, registration
         )
     )
-
-
-def open_method(name: str) -> FusionMethod:
-    """The method of a name as ``--method`` takes it, in evaluation.
-
-    Raises:
-        UserError: If there is no such method, or it has to be trained first.
-    """
-    specification = spelled_out(name)
-    if isinstance(specification, str) and (Path(specification).exists() or Path(specification).suffix == ".ckpt"):
-        return load_method(specification).eval()
-    return build_method(cast(Specification, specification))
-
-
-class _Kind(Protocol):
-    """Sources of one kind, and how they are fused."""
-
-    files: list[Path]
-
-    def fuse(self, job: Job) -> None:
-        """Fuse all of them into the job's folder."""
-
-
-def _find(
-    places: Mapping[str, str],
-    reading: Reading,
-    axis: Axis | None,
-    frames: str | None,
-    sync: Sync | None,
-    video: Form | None,
-) -> _Kind:
-    """The sources: images, volumes, folders of frames, or videos.
-
-    Raises:
-        UserError: If there are none, or an option is for another kind.
-    """
-    are_videos = any(map(is_video, places.values()))
-    are_volumes = axis is not None or any(map(holds_volumes, places.values()))
-    if sync is not None:
-        check_choice("--sync", sync, Sync)
-    if (sync is not None or video is not None) and not are_videos:
-        raise UserError("--sync and --video are for two videos: leave them out")
-    if axis is not None:
-        check_choice("--axis", axis, Axis)
-    if are_volumes and (are_videos or frames is not None):
-        raise UserError("--axis is for volumes, and --frames for videos and folders of frames: leave one of them out")
-    if are_videos:
-        check_choice("--video", video or "mp4", Form)
-        return Film(places, reading, frames, sync, video or "mp4")
-    if are_volumes:
-        return Volumes(places, reading, axis or "axial")
-    if frames is not None:
-        return Frames(places, reading, frames)
-    return SourcePairs(pair_images(places), reading)
-
-
-def _method_name(method: str | None, checkpoint: str | None) -> str:
-    if method is not None and checkpoint is not None:
-        raise UserError("--method and --checkpoint name two methods: give one of them")
-    if method is None and checkpoint is None:
-        notice(f"no --method was named, so {DEFAULT} fuses; others are {SHORT_NAMES}, or a .ckpt file")
-    return checkpoint or method or DEFAULT

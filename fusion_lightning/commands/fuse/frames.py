@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -17,11 +17,9 @@ from fusion_lightning.datamodules.pairs import fit_sizes
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import alone_in
 from fusion_lightning.imaging.io import read_image, read_stored, shows_color, to_grey
-from fusion_lightning.imaging.video import ENDINGS, VIDEOS, Form, Video, check_form, write_video
+from fusion_lightning.imaging.video import ENDINGS, VIDEOS, Form, Sync, Video, check_form, write_video
 from fusion_lightning.imaging.windows import Window
 from fusion_lightning.text import printable
-
-Sync = Literal["index", "time"]
 
 _SAMPLES = 16
 _RATES = 1e-4
