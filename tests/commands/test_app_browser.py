@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 import pytest
@@ -121,6 +123,12 @@ def test_two_files_are_uploaded_fused_scored_and_downloaded(page: Any, tmp_path:
     command = ["fuse", f"--source-a={tmp_path}/thermal.png", f"--source-b={tmp_path}/visible.png"]
     assert main([*command, "--window-a=raw:7000,9000", "--method=laplacian", f"--output={tmp_path}/out"]) == 0
     np.testing.assert_array_equal(read_image(download.value.path()), read_image(tmp_path / "out" / "thermal.png"))
+
+
+def test_the_page_has_no_other_name(server: tuple[str, Path]) -> None:
+    request = Request(server[0], headers={"Host": "elsewhere.example"})
+    with pytest.raises(HTTPError, match="400"):
+        build_opener(ProxyHandler({})).open(request)
 
 
 def test_an_example_is_drawn_degraded_and_compared_with_either_source(page: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from starlette.middleware import Middleware  # comes with Gradio
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from fusion_lightning.batch import MODALITIES
 from fusion_lightning.commands.app.fusion import EFFECTS, EXAMPLES, SCORES, Choices, Result, draw_example, fuse_files
@@ -84,7 +86,10 @@ def build_page(menu: Mapping[str, FusionMethod], folder: Path) -> gr.Blocks:
 
 def serve(page: gr.Blocks, host: str, port: int) -> None:
     """Serve the page, and return."""
+    # a name of somebody else's that leads here (DNS rebinding) must not open the page to his scripts
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[host, "localhost"])
     page.launch(
+        app_kwargs={"middleware": [hosts]},
         server_name=host,
         server_port=port,
         share=False,
