@@ -13,6 +13,7 @@ from fusion_lightning.imaging.contact_sheet import contact_sheet
 from fusion_lightning.imaging.convert import to_image, to_tensor
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
+from fusion_lightning.zoo import BEST
 
 _SHOWN = ("MI", "VIF", "Qabf", "Nabf", "SSIM")
 _PAIRS = 4
@@ -20,6 +21,8 @@ _PAIRS = 4
 
 def demo(output: str = "logs/demo", seed: int = 0) -> None:
     """Train CLED-Fusion's two stages on built-in scenes, test, fuse, and show a table and a contact sheet.
+
+    The model that ships stands beside the one that was just trained.
 
     Args:
         output: Folder for everything the demo makes; what an earlier demo left there stays.
@@ -52,6 +55,11 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
         f"--model.stage1_checkpoint {shlex.quote(str(stage1))}",
     )
     run("3 · test", f"test --config cled_stage2.yaml {common} --ckpt_path {shlex.quote(str(stage2))}")
+    run(
+        "3 · test the model that ships",
+        f"test --config cled_stage2.yaml {common} --experiment demo_{BEST} --run_id {run_id} --ckpt_path {BEST} "
+        "--trainer.logger false",
+    )
     for rule in ("average", "maximum"):
         run(
             f"3 · test the {rule} of the sources",
@@ -59,15 +67,16 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
         )
     pairs = folder / "pairs" / run_id
     _write_pairs(pairs, seed)
-    fused = folder / "fused" / run_id
-    run(
-        "4 · fuse images on disk",
-        f"fuse --checkpoint {shlex.quote(str(stage2))} --source-a {shlex.quote(str(pairs / 'a'))} "
-        f"--source-b {shlex.quote(str(pairs / 'b'))} --output {shlex.quote(str(fused))} --restored",
-    )
+    fused, shipped = folder / "fused" / run_id, folder / f"fused_{BEST}" / run_id
+    for checkpoint, target in ((str(stage2), fused), (BEST, shipped)):
+        run(
+            "4 · fuse images on disk",
+            f"fuse --checkpoint {shlex.quote(checkpoint)} --source-a {shlex.quote(str(pairs / 'a'))} "
+            f"--source-b {shlex.quote(str(pairs / 'b'))} --output {shlex.quote(str(target))} --restored",
+        )
     console.rule("[bold]what came out")
-    console.print(_table({name: folder / f"demo_{name}" / run_id for name in ("stage2", "average", "maximum")}))
-    console.print("contact sheet:", _draw(pairs, fused), soft_wrap=True, highlight=False)
+    console.print(_table({name: folder / f"demo_{name}" / run_id for name in ("stage2", BEST, "average", "maximum")}))
+    console.print("contact sheet:", _draw(pairs, fused, shipped), soft_wrap=True, highlight=False)
 
 
 def _write_pairs(folder: Path, seed: int) -> None:
@@ -82,7 +91,12 @@ def _write_pairs(folder: Path, seed: int) -> None:
 
 def _table(runs: dict[str, Path]) -> Table:
     """The mean row of every run's score table; the best of each column in bold."""
-    names = {"stage2": "CLED-Fusion", "average": "average", "maximum": "maximum"}
+    names = {
+        "stage2": "CLED-Fusion, just trained",
+        BEST: f"{BEST}, as it ships",
+        "average": "average",
+        "maximum": "maximum",
+    }
     rows = {}
     for name, path in runs.items():
         with (path / "scores.csv").open(newline="", encoding="utf-8") as file:
@@ -100,12 +114,13 @@ def _table(runs: dict[str, Path]) -> Table:
     return table
 
 
-def _draw(pairs: Path, fused: Path) -> Path:
-    places = (pairs / "a", pairs / "b", fused / "restored_a", fused / "restored_b", fused)
+def _draw(pairs: Path, fused: Path, shipped: Path) -> Path:
+    places = (pairs / "a", pairs / "b", fused / "restored_a", fused / "restored_b", fused, shipped)
     rows = [
         [to_tensor(read_image(place / path.name, channels=3)) for place in places]
         for path in sorted((pairs / "a").glob("*.png"))
     ]
+    labels = ["degraded a", "degraded b", "restored a", "restored b", "fused", f"fused by {BEST}"]
     sheet = fused.with_name(f"{fused.name}_contact_sheet.png")  # not among the images, which `evaluate` can then score
-    write_image(sheet, contact_sheet(rows, ["degraded a", "degraded b", "restored a", "restored b", "fused"], 256))
+    write_image(sheet, contact_sheet(rows, labels, 256))
     return sheet

@@ -15,6 +15,9 @@ from fusion_lightning.text import printable
 # a configuration may name take somewhere
 set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
+_PLAIN = ("list",)
+"""Commands that take a plain word, as in ``list models``."""
+
 
 def run_function_command(args: Sequence[str]) -> None:
     """Run the function of the same name in ``fusion_lightning.commands``, its arguments as options."""
@@ -38,7 +41,7 @@ def parse_function_command(args: Sequence[str]) -> tuple[Callable[..., None], di
     takes_values_from_file = "config" not in get_type_hints(function)  # unlike a sweep, whose own file it is
     if takes_values_from_file:
         parser.add_argument("--config", action="config", help="a YAML file with values for these options")
-    parser.add_function_arguments(function, as_group=False)
+    parser.add_function_arguments(function, as_group=False, as_positional=command in _PLAIN)
     values = parser.parse_args(_gather_lists(function, resolve_config_names(rest)))
     if takes_values_from_file:
         values.pop("config", None)

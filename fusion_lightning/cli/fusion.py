@@ -44,6 +44,7 @@ from fusion_lightning.loggers import WandbRecord, make_loggers
 from fusion_lightning.loops import ResumableEpochs
 from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint
 from fusion_lightning.runs import RunFolder, newest_checkpoint
+from fusion_lightning.zoo import checkpoint_of
 
 
 class _TrainerParser(OneSentenceParser, LightningArgumentParser):
@@ -141,6 +142,7 @@ class FusionCLI(LightningCLI):
         path = config.get("ckpt_path")
         if path is None:
             return
+        config["ckpt_path"] = str(checkpoint_of(path))  # Lightning reads it, too
         checkpoint = read_checkpoint(path)
         held = method_of(checkpoint, path)
         if held is not find_method(config.model.class_path):

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.color import rgb_to_luma
 from fusion_lightning.imaging.convert import to_tensor
-from fusion_lightning.methods import FusionMethod, Specification, build_method
-from fusion_lightning.methods.vocabulary import spelled_out
+from fusion_lightning.methods import FusionMethod, build_method
 
 Format = Literal["onnx", "torchscript", "pt2"]
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -72,7 +71,7 @@ def export(
         if one.exists() and not overwrite:
             raise UserError(f"{one} is already there: choose another --output, or add --overwrite")
     sizes = _SIZES if size is None else (_parse_size(size),)
-    program = _Program(build_method(cast(Specification, spelled_out(checkpoint))), color)
+    program = _Program(build_method(checkpoint), color)
     inputs = program.example(sizes[0])
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     unfinished.parent.mkdir(parents=True, exist_ok=True)

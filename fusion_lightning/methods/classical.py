@@ -1,6 +1,5 @@
 """Classical fusion rules and restoration filters: nothing to train."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from fusion_lightning.batch import AppliedDegradation, Controls, FusionBatch, FusionOutput, sources
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import ColorRule
-from fusion_lightning.imaging.filters import box_mean, guided_filter
+from fusion_lightning.imaging.filters import guided_filter_fusion
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.luma import LumaFusion
 from fusion_lightning.operators import from_degradations
@@ -50,24 +49,6 @@ def laplacian_pyramid(a: Tensor, b: Tensor) -> Tensor:
     smaller = [_blur(image)[..., ::2, ::2] for image in (a, b)]
     details = [image - _enlarge(small, image) for image, small in zip((a, b), smaller, strict=True)]
     return _enlarge(laplacian_pyramid(*smaller), a) + _stronger(*details)
-
-
-def guided_filter_fusion(a: Tensor, b: Tensor) -> Tensor:
-    """Fuse base and detail by weights that follow the images' edges (Li, Kang and Hu 2013), with that paper's settings.
-
-    The base is a mean over 31 × 31 pixels. Where |∇²I|, smoothed (σ = 5), is larger, a source's weight is 1; both
-    weight maps are guided by their source: r = 45, ε = 0.3 for the base, r = 7, ε = 1e-6 for the detail.
-    """
-    images = torch.stack((a, b))
-    flat = images.flatten(0, 1)
-    saliency = _gaussian(_laplacian(flat).abs(), 5.0).view_as(images)
-    chosen = (saliency == saliency.amax(dim=0)).to(flat).flatten(0, 1)
-    base = box_mean(flat, 15)
-    fused = torch.zeros_like(a)
-    for layer, radius, epsilon in ((base, 45, 0.3), (flat - base, 7, 1e-6)):
-        weights = guided_filter(flat, chosen, radius, epsilon).clamp(min=0).view_as(images) + 1e-6
-        fused += (weights / weights.sum(dim=0) * layer.view_as(images)).sum(dim=0)
-    return fused
 
 
 def wavelet_maximum(a: Tensor, b: Tensor) -> Tensor:
@@ -228,16 +209,3 @@ def _enlarge(small: Tensor, like: Tensor) -> Tensor:
     spread = torch.zeros_like(like)
     spread[..., ::2, ::2] = small
     return 4 * _blur(spread)
-
-
-def _gaussian(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur over 11 × 11 pixels, borders repeated."""
-    taps = image.new_tensor([math.exp(-0.5 * (x / sigma) ** 2) for x in range(-5, 6)])
-    taps = taps / taps.sum()
-    padded = F.pad(image, (5, 5, 5, 5), mode="replicate")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
-
-
-def _laplacian(image: Tensor) -> Tensor:
-    kernel = image.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
-    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel[None, None])

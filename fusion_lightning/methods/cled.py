@@ -13,7 +13,7 @@ from fusion_lightning.losses.criteria import FusionCriterion
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.loading import Arguments, load_method
 from fusion_lightning.methods.residual_restorer import Objective, Restorer, Times
-from fusion_lightning.networks.degrade_fusion import DegradeFusion
+from fusion_lightning.networks.degrade_fusion import Base, DegradeFusion, FusionSize
 from fusion_lightning.networks.residual_unet import UNetSize
 
 
@@ -159,6 +159,8 @@ class CLEDStage2(_CLED):
         stage1_checkpoint: Checkpoint of `CLEDStage1` whose (averaged) weights are used, frozen. A checkpoint of stage 2
             contains them, so it is needed only to begin training.
         size: Size of the fusion network: ``tiny``, ``small``, ``base`` or ``large``.
+        base: What the network's prediction is added to: both restored sources fused by ``maximum`` or ``guided``, or
+            ``none``.
         intensity: Weight of the intensity loss (16).
         gradient: Weight of the gradient loss (17).
         color: Weight of the colour loss (18).
@@ -176,7 +178,8 @@ class CLEDStage2(_CLED):
     def __init__(
         self,
         stage1_checkpoint: str | None = None,
-        size: UNetSize = "large",
+        size: FusionSize = "large",
+        base: Base = "maximum",
         intensity: float = 10.0,
         gradient: float = 1.0,
         color: float = 12.0,
@@ -205,7 +208,7 @@ class CLEDStage2(_CLED):
         self.hparams.update(stage1_checkpoint=None, restorer=restorer)
         if not one_stage:
             self.restorer.requires_grad_(False)
-        self.network = DegradeFusion(size)
+        self.network = DegradeFusion(size, base)
         self.criterion = FusionCriterion(intensity, gradient, color)
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods.base import FusionMethod, method_path
+from fusion_lightning.methods.vocabulary import short_names, spelled_out
+from fusion_lightning.zoo import checkpoint_of
 
 Stage = TypeVar("Stage", bound=FusionMethod)
 
@@ -37,7 +39,7 @@ class MethodClass(TypedDict):
 
 
 Specification = str | MethodClass
-"""The path of a ``.ckpt`` file, the name of a class, or ``{class_path: NAME, init_args: {…}}``."""
+"""A short name (`spelled_out`), the path of a checkpoint, a class, or ``{class_path: NAME, init_args: {…}}``."""
 
 
 def build_method(specification: Specification) -> FusionMethod:
@@ -47,9 +49,10 @@ def build_method(specification: Specification) -> FusionMethod:
         UserError: If there is no such class or checkpoint, the arguments are not the class's, or the class learns: it
             has to be trained first, and come from a checkpoint.
     """
-    if isinstance(specification, str) and specification.endswith(".ckpt"):
-        return load_method(specification).eval()
-    wanted: dict[str, Any] = {"class_path": specification} if isinstance(specification, str) else {**specification}
+    named = spelled_out(specification) if isinstance(specification, str) else specification
+    if isinstance(named, str) and (named.endswith(".ckpt") or Path(named).is_file()):
+        return load_method(named).eval()
+    wanted: dict[str, Any] = {"class_path": named} if isinstance(named, str) else {**named}
     if "class_path" not in wanted or not set(wanted) <= {"class_path", "init_args"}:
         raise UserError(f"a method must be a .ckpt file, a class, or `class_path` and `init_args`, but got {wanted}")
     name = str(wanted["class_path"])
@@ -57,7 +60,9 @@ def build_method(specification: Specification) -> FusionMethod:
     if found is None:
         public = ", ".join(sorted(one.__name__ for one in known_methods().values()))
         hint = f", or add --import {name.rpartition('.')[0]}" if "." in name else ""
-        raise UserError(f"there is no method {name!r}: known are {public}; checkpoints end in .ckpt{hint}")
+        raise UserError(
+            f"there is no method {name!r}: known are {short_names()}, and {public}; checkpoints end in .ckpt{hint}"
+        )
     arguments = wanted.get("init_args") or {}
     if not isinstance(arguments, Mapping):
         raise UserError(f"`init_args` of {name} must be a mapping of arguments, but got {arguments!r}")
@@ -109,10 +114,13 @@ def find_method(name: str) -> type[FusionMethod] | None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of a fusion method onto the CPU; nothing in the file is executed.
 
+    Args:
+        path: A ``.ckpt`` file, or the name of a model that ships.
+
     Raises:
         UserError: If the file is missing, is no checkpoint, or was not written by a fusion method.
     """
-    path = Path(path)
+    path = checkpoint_of(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: check the path")
     try:

@@ -1,8 +1,9 @@
-"""The short names of methods that need no training, as they are typed."""
+"""The short names of methods that need no training any more, as they are typed."""
 
 from typing import Any
 
 from fusion_lightning.errors import UserError
+from fusion_lightning.zoo import BEST, checkpoint_of, models
 
 _RULES = {
     "average": "Average",
@@ -14,28 +15,31 @@ _RULES = {
 _PUBLISHED = {"ifcnn": "IFCNN", "gifnet": "GIFNet"}
 """Networks whose published weights are used as they are."""
 
-DEFAULT = "laplacian"
-"""What fuses when nothing is named."""
 
-SHORT_NAMES = ", ".join([*_RULES, "overlay:ALPHA", *(f"{name}=FILE" for name in _PUBLISHED)])
-"""All of them, for messages."""
+def short_names() -> str:
+    """All of them, for messages."""
+    return ", ".join([*models(), *_RULES, "overlay:ALPHA", *(f"{name}=FILE" for name in _PUBLISHED)])
 
 
 def ready_names() -> list[str]:
     """What fuses without any file, for menus; the default comes first."""
-    return [DEFAULT, *(name for name in _RULES if name != DEFAULT), "overlay:0.5"]
+    trained = [name for name, model in models().items() if model.task == "fuse" and name != BEST]
+    return [BEST, *trained, *_RULES, "overlay:0.5"]
 
 
 def spelled_out(name: str) -> str | dict[str, Any]:
-    """What `build_method` takes, from a short name; anything else is returned as it is.
+    """What a short name stands for; anything else is returned as it is.
 
+    - the name of a model that ships: its checkpoint;
     - a rule: ``average``, ``maximum``, ``laplacian``, ``guided``, ``wavelet``;
     - ``overlay:ALPHA``: source a over source b, ALPHA of it;
     - ``ifcnn=FILE``, ``gifnet=FILE``: a network with its published weights.
 
     Raises:
-        UserError: If the number or the file after a name is missing.
+        UserError: If the number or the file after a name is missing, or a model's weights are damaged.
     """
+    if name in models():
+        return str(checkpoint_of(name))
     if name in _RULES:
         return _RULES[name]
     short, _, value = name.partition("=")

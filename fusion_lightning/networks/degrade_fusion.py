@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import as_rgb, rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
+from fusion_lightning.imaging.filters import guided_filter_fusion
 from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
 from fusion_lightning.networks.layers import OpponentColors, PointwiseConv2d, pad_to_multiple
 
 FusionSize = Literal["tiny", "small", "base", "large"]
+Base = Literal["maximum", "guided", "none"]
+"""What the network's prediction is added to; see `base_image`."""
 
 
 class FusionShape(NamedTuple):
@@ -39,24 +42,24 @@ class DegradeFusion(nn.Module):
     at every level; the decoder climbs from the deepest join, taking up the shallower ones, and ends in a refinement
     block.
 
-    The network predicts what has to be added to a base image: the larger luma of the two restored sources with the
-    colour of the one that has colour. The last convolution starts at zero, so that an untrained network returns
-    that base. With `base=False` the network predicts the whole image.
+    The network predicts what has to be added to a base image, which is fused by a rule from the two restored sources.
+    The last convolution starts at zero, so that an untrained network returns that base.
 
     Args:
         size: `tiny`, `small`, `base` or `large`; see `SHAPES`.
-        base: Whether the prediction is added to the base image.
+        base: The rule, `maximum` or `guided`; see `base_image`. With `none` the network predicts the whole image.
 
     Raises:
-        UserError: If `size` is none of the four.
+        UserError: If `size` or `base` is not among those named.
     """
 
-    def __init__(self, size: FusionSize = "base", base: bool = True) -> None:
+    def __init__(self, size: FusionSize = "base", base: Base = "maximum") -> None:
         super().__init__()
         check_choice("size", size, SHAPES)
+        check_choice("base", base, Base)
         width, depths = SHAPES[size]
         widths = [width << level for level in range(len(depths))]
-        self.base = base
+        self.base: Base = base
         self.encoder_a = Encoder(widths, depths)
         self.encoder_b = Encoder(widths, depths)
         deepest = len(widths) - 1
@@ -71,7 +74,7 @@ class DegradeFusion(nn.Module):
         self.refinement = TSAB(width, _HEADS[0])
         self.head = nn.Conv2d(width, 3, 3, padding=1)
         self.colors = OpponentColors()
-        if base:
+        if base != "none":
             nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -105,7 +108,7 @@ class DegradeFusion(nn.Module):
         restored_a = remove_degradation(source_a, residual_a, strength_a)
         restored_b = remove_degradation(source_b, residual_b, strength_b)
         prediction = self._predict(as_rgb(restored_a), as_rgb(restored_b))
-        fused = prediction + base_image(restored_a, restored_b) if self.base else prediction
+        fused = prediction if self.base == "none" else prediction + base_image(restored_a, restored_b, self.base)
         if balance != 0.5:
             fused = shift_balance(fused, restored_a, restored_b, balance)
         return fused.clamp(0, 1)
@@ -166,10 +169,18 @@ def remove_degradation(source: Tensor, residual: Tensor, strength: float = 1.0) 
     return (source - strength * residual).clamp(0, 1)
 
 
-def base_image(a: Tensor, b: Tensor) -> Tensor:
-    """The larger luma of two images in the colours of the one that has colour; RGB (B, 3, H, W)."""
+def base_image(a: Tensor, b: Tensor, rule: Base = "maximum") -> Tensor:
+    """Two images fused by a rule, in the colours of the one that has colour; RGB (B, 3, H, W).
+
+    Args:
+        a: Image (B, 1 or 3, H, W) in [0, 1].
+        b: Image of the same size.
+        rule: ``maximum`` takes the larger luma, which shows all that is bright but loses dark detail; ``guided`` weighs
+            base and detail by their contrast (`guided_filter_fusion`).
+    """
+    fuse = torch.maximum if rule == "maximum" else guided_filter_fusion
     # A grey image's chroma is 0.5 everywhere, so the sum of deviations is the colour image's own.
-    return ycbcr_to_rgb(torch.maximum(rgb_to_luma(a), rgb_to_luma(b)), rgb_to_cbcr(a) + rgb_to_cbcr(b) - 0.5)
+    return ycbcr_to_rgb(fuse(rgb_to_luma(a), rgb_to_luma(b)), rgb_to_cbcr(a) + rgb_to_cbcr(b) - 0.5)
 
 
 def shift_balance(fused: Tensor, a: Tensor, b: Tensor, balance: float) -> Tensor:

@@ -14,7 +14,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
 from fusion_lightning.methods import CLEDStage2
-from fusion_lightning.methods.vocabulary import DEFAULT
+from fusion_lightning.zoo import BEST
 from tests.conftest import save
 
 MENU = open_menu([], "cpu")
@@ -49,7 +49,7 @@ def test_examples_are_drawn_anew_and_fused(kind: str, tmp_path: Path) -> None:
     pairs = [draw_example(kind, number, tmp_path) for number in (0, 1, 0)]  # type: ignore[arg-type]
     assert pairs[0] == pairs[2] != pairs[1]
     a, b = map(str, pairs[1])
-    assert fuse_files(Choices(a, b, DEFAULT), MENU, tmp_path).fused.shape == (320, 320, 3)
+    assert fuse_files(Choices(a, b, BEST), MENU, tmp_path).fused.shape == (320, 320, 3)
 
 
 def test_a_degraded_pair_is_scored_against_the_clean_one(street: tuple[str, str], tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_strengths_steps_and_restored_sources_of_a_method_that_has_them(
 ) -> None:
     name = save(CLEDStage2(size="tiny", restorer={"size": "tiny", "sampling_steps": 1}), tmp_path / "cled.ckpt")
     menu = open_menu([name], "cpu")
-    assert next(iter(menu)) == DEFAULT
+    assert next(iter(menu)) == BEST
     kept = Choices(*street, name, controls={"strength_a": 0, "strength_b": 0}, severities={"b": {"noise": 3}})
     result = fuse_files(kept, menu, tmp_path)
     restored = dict(result.parts)
@@ -103,7 +103,7 @@ def test_what_cannot_be_fused_is_said_in_a_sentence(street: tuple[str, str], tmp
         (a, str(tmp_path / "none.png"), "none.png"),
     ):
         with pytest.raises(UserError) as found:
-            fuse_files(Choices(one, other, DEFAULT), MENU, tmp_path)
+            fuse_files(Choices(one, other, BEST), MENU, tmp_path)
         assert words in str(found.value)
         assert str(tmp_path) not in str(found.value)
     with pytest.raises(UserError, match="`method` must be one of"):
@@ -117,7 +117,7 @@ def test_a_format_that_shows_no_size_beforehand_is_measured_afterwards(
     write_image(tmp_path / "a.png", np.zeros((20, 20), np.uint8))
     monkeypatch.setattr("fusion_lightning.commands.app.fusion.LARGEST", 1599)
     with pytest.raises(UserError, match=r"^`b\.hdr` has more than"):
-        fuse_files(Choices(str(tmp_path / "a.png"), str(tmp_path / "b.hdr"), DEFAULT), MENU, tmp_path)
+        fuse_files(Choices(str(tmp_path / "a.png"), str(tmp_path / "b.hdr"), BEST), MENU, tmp_path)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

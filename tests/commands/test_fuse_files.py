@@ -41,7 +41,7 @@ def test_the_same_command_goes_on(pairs: Path, tmp_path: Path, capsys: pytest.Ca
     whole, output = tmp_path / "whole", tmp_path / "out"
     notice.cache_clear()  # said once a process
     _fuse(pairs, whole)
-    assert "no --method was named, so laplacian fuses" in capsys.readouterr().err
+    assert "no --method was named, so cled fuses" in capsys.readouterr().err
     _fuse(pairs, output)
     # killed while the third pair was being written: its line is cut, its picture is not there, a piece of it is
     journal = output / "fuse.jsonl"

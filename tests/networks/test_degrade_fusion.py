@@ -1,5 +1,7 @@
 """The degrade-fusion network: its controls, any image size, grey and colour, and that it learns."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,10 +10,11 @@ from torch import Tensor, nn
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
 from fusion_lightning.losses.criteria import FusionCriterion
-from fusion_lightning.networks.degrade_fusion import DegradeFusion, base_image, remove_degradation
+from fusion_lightning.methods import GuidedFilter
+from fusion_lightning.networks.degrade_fusion import Base, DegradeFusion, base_image, remove_degradation
 
 
-def _woken(**options: bool) -> DegradeFusion:
+def _woken(**options: Any) -> DegradeFusion:
     """A network whose last convolution no longer is zero."""
     network = DegradeFusion("tiny", **options)
     nn.init.normal_(network.head.weight, std=0.03)
@@ -65,8 +68,24 @@ def test_the_base_has_the_larger_luma_and_the_colours_of_the_colour_source(order
     torch.testing.assert_close(rgb_to_cbcr(base), rgb_to_cbcr(visible), atol=1e-5, rtol=0)
 
 
+def test_a_guided_base_is_that_rule() -> None:
+    infrared, visible = torch.rand(2, 1, 21, 30), torch.rand(2, 3, 21, 30)
+    base = base_image(infrared, visible, "guided")
+    expected = GuidedFilter().fuse_luma(infrared, rgb_to_luma(visible))
+    torch.testing.assert_close(rgb_to_luma(base), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rgb_to_cbcr(base), rgb_to_cbcr(visible), atol=1e-5, rtol=0)
+    nothing = torch.zeros(())
+    untrained = DegradeFusion("tiny", base="guided")(infrared, nothing, visible, nothing)
+    torch.testing.assert_close(untrained, base.clamp(0, 1))
+
+
+def test_an_unknown_base_is_refused() -> None:
+    with pytest.raises(UserError, match="`base` must be one of maximum, guided, none, but got 'average'"):
+        DegradeFusion("tiny", base="average")  # type: ignore[arg-type]
+
+
 def test_without_a_base_the_network_predicts_the_image(sources: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-    network = _woken(base=False)
+    network = _woken(base="none")
     fused = network(*sources)
     nn.init.zeros_(network.head.weight)
     assert fused.any()
@@ -145,12 +164,12 @@ def _scene_pairs() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", [True, False])
-def test_it_learns_four_pairs(base: bool) -> None:
+@pytest.mark.parametrize("base", ["maximum", "none"])
+def test_it_learns_four_pairs(base: Base) -> None:
     infrared, visible = _scene_pairs()
     network, nothing = DegradeFusion("tiny", base=base), torch.zeros(())
     # without a degradation the base has the right intensity and colour: gradients are what is left to learn
-    criterion = FusionCriterion(gradient=20) if base else FusionCriterion()
+    criterion = FusionCriterion(gradient=20) if base == "maximum" else FusionCriterion()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     totals = []
     for _ in range(100):
@@ -159,4 +178,4 @@ def test_it_learns_four_pairs(base: bool) -> None:
         total.backward()
         optimizer.step()
         totals.append(total.item())
-    assert totals[-1] < totals[0] / (1.5 if base else 3)
+    assert totals[-1] < totals[0] / (1.5 if base == "maximum" else 3)

@@ -11,7 +11,6 @@ import numpy as np
 from fusion_lightning.batch import MODALITIES, Controls, FusionBatch, FusionOutput, SampleDegradation, sources
 from fusion_lightning.commands.devices import find_device
 from fusion_lightning.commands.fuse.images import SourcePairs
-from fusion_lightning.commands.fuse.opening import open_method
 from fusion_lightning.commands.fuse.work import Job, Reading
 from fusion_lightning.commands.tiling import find_tile
 from fusion_lightning.datamodules.pairs import Side
@@ -21,7 +20,7 @@ from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.convert import to_image, to_tensor
 from fusion_lightning.imaging.io import write_image
 from fusion_lightning.imaging.windows import Window
-from fusion_lightning.methods import FusionMethod
+from fusion_lightning.methods import FusionMethod, build_method
 from fusion_lightning.methods.vocabulary import ready_names
 from fusion_lightning.metrics import FusionMetric, fusion_metrics
 from fusion_lightning.scoring import score_images
@@ -101,7 +100,7 @@ def open_menu(names: Sequence[str], device: str) -> dict[str, FusionMethod]:
         UserError: If one cannot be opened, or there is no such device.
     """
     place = find_device(device)
-    return {name: open_method(name).to(place) for name in dict.fromkeys([*ready_names(), *names])}
+    return {name: build_method(name).to(place) for name in dict.fromkeys([*ready_names(), *names])}
 
 
 def draw_example(kind: Kind, number: int, folder: Path) -> tuple[Path, Path]:

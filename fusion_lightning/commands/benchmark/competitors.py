@@ -13,7 +13,6 @@ from fusion_lightning.commands.benchmark.store import check_names, digests
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods import FusionMethod, Specification, build_method, find_method
 from fusion_lightning.methods.loading import Arguments
-from fusion_lightning.methods.vocabulary import spelled_out
 from fusion_lightning.text import printable
 
 
@@ -50,8 +49,7 @@ class Competitor:
         """What fuses, on a device."""
         if not isinstance(self.specification, str) and "folder" in self.specification:
             return PublishedImages(self.specification["folder"])
-        named = spelled_out(self.specification) if isinstance(self.specification, str) else self.specification
-        method: FusionMethod = build_method(cast(Specification, named)).to(device)
+        method: FusionMethod = build_method(cast(Specification, self.specification)).to(device)
         method.setup("test")
         return method
 

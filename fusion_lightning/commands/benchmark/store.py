@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 from fusion_lightning.text import printable
+from fusion_lightning.zoo import checkpoint_of
 
 _SOURCES = ("source_a", "source_b")
 _LONGEST = 180
@@ -121,10 +122,10 @@ def slug(name: str) -> str:
 
 
 def digests(specification: Any) -> dict[str, str]:
-    """Hash of every file, and of all files in every folder, whose path stands anywhere in a specification."""
+    """Hash of every file, of a shipped model's, and of all files in every folder, named anywhere in a specification."""
     found = {}
     for text in _strings(specification):
-        path = Path(text)
+        path = checkpoint_of(text)
         if path.is_file():
             found[text] = file_digest(path)
         elif path.is_dir():

@@ -1,6 +1,5 @@
 """The `fuse` command: fuses images on disk."""
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -17,6 +16,7 @@ from fusion_lightning.imaging.convert import COLORMAPS
 from fusion_lightning.imaging.video import Form, Sync
 from fusion_lightning.imaging.volumes import Axis
 from fusion_lightning.imaging.windows import Window
+from fusion_lightning.zoo import checkpoint_of
 
 
 def fuse(
@@ -62,9 +62,10 @@ def fuse(
             SPECT, CT); or a NIfTI file, or a video.
         source_b: The same for what carries detail (visible, MRI).
         output: Folder for the results; no source may lie in it.
-        method: What fuses: ``average``, ``maximum``, ``laplacian``, ``guided``, ``wavelet``, ``overlay:ALPHA`` (source
-            a over b), ``ifcnn=FILE`` or ``gifnet=FILE`` (published weights), a ``.ckpt`` file written by ``fit``, or a
-            class that needs no training. By default ``laplacian``.
+        method: What fuses: a model that ships (`list models`), ``average``, ``maximum``, ``laplacian``, ``guided``,
+            ``wavelet``, ``overlay:ALPHA`` (source a over b), ``ifcnn=FILE`` or ``gifnet=FILE`` (published weights), a
+            ``.ckpt`` file written by ``fit``, or a class that needs no training. By default the best model that ships;
+            for medical files ``laplacian``.
         checkpoint: The same as ``--method`` for a ``.ckpt`` file.
         strength_a: Removal strength for source a: 0 keeps its degradation, 1 removes it.
         strength_b: Removal strength for source b.
@@ -113,9 +114,9 @@ def fuse(
     from fusion_lightning.commands.estimators import Estimating, open_estimator
     from fusion_lightning.commands.fuse.images import SourcePairs
     from fusion_lightning.commands.fuse.kinds import find_sources
-    from fusion_lightning.commands.fuse.opening import method_name, open_method
+    from fusion_lightning.commands.fuse.opening import method_name
     from fusion_lightning.commands.fuse.work import PARTS, Job, Reading
-    from fusion_lightning.methods import FusionMethod
+    from fusion_lightning.methods import FusionMethod, build_method
 
     controls = Controls(strength_a, strength_b, balance)
     estimated = [side for side, text in (("a", degradation_a), ("b", degradation_b)) if text == AUTO]
@@ -139,8 +140,8 @@ def fuse(
             "--align moves pixels, after which no declared degradation of source a can be undone: leave one"
         )
     folder = output_folder(output, sources.files, PARTS)
-    chosen = method_name(method, checkpoint)
-    fuser = open_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
+    chosen = method_name(method, checkpoint, sources.files)
+    fuser = build_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
     if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     registration = open_registration(align).to(fuser.device) if align else None
@@ -154,7 +155,7 @@ def fuse(
     weights = [chosen.partition("=")[2] or chosen, *filter(None, (estimator, align))]
     recipe = {
         "method": chosen,
-        "weights": {text: digest(Path(text)) for text in weights if Path(text).is_file()},
+        "weights": {text: digest(checkpoint_of(text)) for text in weights if checkpoint_of(text).is_file()},
         "controls": [strength_a, strength_b, balance],
         "color": fuser.color_rule,
         "degradation": [degradation_a, degradation_b, noise],

@@ -1,33 +1,28 @@
 """The method that fuses, from what was typed."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from fusion_lightning.errors import UserError, notice
-from fusion_lightning.methods import FusionMethod, Specification, build_method, load_method
-from fusion_lightning.methods.vocabulary import DEFAULT, SHORT_NAMES, spelled_out
+from fusion_lightning.imaging.medical import starts_dicom
+from fusion_lightning.imaging.volumes import is_nifti
+from fusion_lightning.methods.vocabulary import short_names
+from fusion_lightning.zoo import BEST
 
 
-def method_name(method: str | None, checkpoint: str | None) -> str:
-    """What ``--method`` or ``--checkpoint`` names, or the default, which is said then.
+def method_name(method: str | None, checkpoint: str | None, files: Sequence[Path]) -> str:
+    """What ``--method`` or ``--checkpoint`` names, or what fuses by default, which is said then.
+
+    By default it is the best model that ships; for medical files a rule, as that model never saw any.
 
     Raises:
         UserError: If both are given.
     """
     if method is not None and checkpoint is not None:
         raise UserError("--method and --checkpoint name two methods: give one of them")
-    if method is None and checkpoint is None:
-        notice(f"no --method was named, so {DEFAULT} fuses; others are {SHORT_NAMES}, or a .ckpt file")
-    return checkpoint or method or DEFAULT
-
-
-def open_method(name: str) -> FusionMethod:
-    """The method of a name as ``--method`` takes it, in evaluation.
-
-    Raises:
-        UserError: If there is no such method, or it has to be trained first.
-    """
-    specification = spelled_out(name)
-    if isinstance(specification, str) and (Path(specification).exists() or Path(specification).suffix == ".ckpt"):
-        return load_method(specification).eval()
-    return build_method(cast(Specification, specification))
+    named = checkpoint or method
+    if named is None:
+        medical = any(is_nifti(file) or starts_dicom(file) for file in files[:2])
+        named = "laplacian" if medical else BEST
+        notice(f"no --method was named, so {named} fuses; others are {short_names()}, or a .ckpt file")
+    return named

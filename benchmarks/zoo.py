@@ -1,0 +1,120 @@
+"""Make the models that ship: lay out what they are trained on, and pack what training left.
+
+    python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo
+    python benchmarks/zoo.py pack cled logs/zoo_cled_stage2/RUN/checkpoints/last.ckpt
+    python benchmarks/zoo.py curves cled logs/zoo_cled_stage2/RUN
+
+`data` links both sets into one folder of the layout of configs/zoo: MSRS train and RoadScene train to learn from,
+RoadScene val to watch, MSRS test to score. `pack` writes fusion_lightning/zoo/NAME.ckpt in half precision, without what
+only training needs, and the file's sum and number of parameters into the catalogue, which must have an entry NAME.
+`curves` draws a run's loss and validation scores into docs/pictures.
+"""
+
+import argparse
+import csv
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from fusion_lightning.methods.loading import load_method, read_checkpoint
+from fusion_lightning.zoo import models
+
+ZOO = Path(__file__).parent.parent / "fusion_lightning" / "zoo"
+KEPT = ("pytorch-lightning_version", "method", "hyper_parameters", "epoch", "global_step")
+"""What a checkpoint needs beside its weights to be a Lightning checkpoint of a known method."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    data = commands.add_parser("data", help="link the sets into one folder")
+    data.add_argument("--msrs", type=Path, required=True)
+    data.add_argument("--roadscene", type=Path, required=True)
+    data.add_argument("--output", type=Path, required=True)
+    packed = commands.add_parser("pack", help="make a model of a checkpoint")
+    packed.add_argument("name", choices=[*models()])
+    packed.add_argument("checkpoint", type=Path)
+    drawn = commands.add_parser("curves", help="draw how a training went")
+    drawn.add_argument("name", choices=[*models()])
+    drawn.add_argument("run", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "data":
+        link_data(arguments.msrs, arguments.roadscene, arguments.output)
+    elif arguments.command == "pack":
+        pack(arguments.name, arguments.checkpoint)
+    else:
+        draw_curves(arguments.name, arguments.run)
+
+
+def link_data(msrs: Path, roadscene: Path, output: Path) -> None:
+    """Both sets as one folder of links, SPLIT/ir and SPLIT/vi; MSRS has no val here and RoadScene no test."""
+    road = {"ir": roadscene / "SPLIT" / "cropinfrared", "vi": roadscene / "SPLIT" / "crop_LR_visible"}
+    street = {"ir": msrs / "SPLIT" / "ir", "vi": msrs / "SPLIT" / "vi"}
+    for split, names in {"train": ("msrs", "road"), "val": ("road",), "test": ("msrs",)}.items():
+        for name in names:
+            for kind, pattern in (street if name == "msrs" else road).items():
+                folder = output / split / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                for file in sorted(Path(str(pattern).replace("SPLIT", split)).iterdir()):
+                    link = folder / f"{name}_{file.name}"
+                    link.unlink(missing_ok=True)
+                    link.symlink_to(file.resolve())
+
+
+def pack(name: str, checkpoint: Path) -> None:
+    """Write a model's file and its line in the catalogue."""
+    saved = read_checkpoint(checkpoint)
+    learned = {key: weight.numel() for key, weight in load_method(checkpoint).named_parameters()}
+    millions = sum(learned.values()) / 1e6
+    small = {key: saved[key] for key in KEPT}
+    # fixed tables, such as a colour basis, stay exact
+    small["state_dict"] = {
+        key: weight.half() if key in learned else weight for key, weight in saved["state_dict"].items()
+    }
+    file = ZOO / f"{name}.ckpt"
+    torch.save(small, file)
+    catalogue = ZOO / "catalogue.yaml"
+    text = catalogue.read_text(encoding="utf-8")
+    start = text.index(f"{name}:\n")
+    entry = re.match(rf"{name}:\n(?:[ #].*\n)+", text[start:])
+    assert entry is not None
+    line = re.sub(r"sha256: .*", f"sha256: {sha256(file.read_bytes()).hexdigest()}", entry[0])
+    line = re.sub(r"millions: .*", f"millions: {millions:.2f}", line)
+    catalogue.write_text(text[:start] + line + text[start + len(entry[0]) :], encoding="utf-8")
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, {millions:.2f} million parameters")
+
+
+def draw_curves(name: str, run: Path) -> None:
+    """The training loss, averaged over a twentieth of the run, and the PSNR of both restored sources on val."""
+    rows: list[dict[str, str]] = []
+    for file in sorted(run.glob("csv/fit*/metrics.csv"), key=lambda path: path.stat().st_mtime):
+        with file.open(newline="", encoding="utf-8") as table:
+            rows += csv.DictReader(table)
+
+    def column(key: str) -> tuple[list[int], list[float]]:
+        found = {int(row["step"]): float(row[key]) for row in rows if row.get(key)}
+        return sorted(found), [found[step] for step in sorted(found)]
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+    steps, losses = column("train/loss")
+    width = max(1, len(losses) // 20)
+    left.plot(steps, losses, color="0.85", linewidth=0.8)
+    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+    left.plot(steps[width - 1 :], smooth, color="C0")
+    left.set(title="training loss", xlabel="step", ylim=np.percentile(losses, [1, 99]))
+    for side, label in (("a", "infrared"), ("b", "visible")):
+        right.plot(*column(f"val/PSNR_{side}"), marker="o", markersize=3, label=label)
+        right.plot(*column(f"val/PSNR_{side}_in"), linestyle=":", color="0.5")
+    right.set(title="PSNR on val in dB (dotted: as delivered)", xlabel="step")
+    right.legend()
+    target = ZOO.parent.parent / "docs" / "pictures" / f"model_{name}_curves.png"
+    figure.savefig(target, dpi=90)
+    print(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The `list` command: what can be named."""
+
+from typing import Literal
+
+from fusion_lightning.commands.tables import Cell, Format, Table, print_table
+from fusion_lightning.zoo import Model, models
+
+
+def list(what: Literal["models"], format: Format = "table") -> None:
+    """Print the trained models that ship: every name works wherever a checkpoint can be named.
+
+    Args:
+        what: ``models``.
+        format: ``table`` for the terminal, ``markdown`` or ``latex``.
+    """
+    header = ("name", "method", "for", "parameters", "trained on", "licence", "scores on held-out pairs")
+    print_table(Table("models that ship", header, [_row(model) for model in models().values()]), format)
+
+
+def _row(model: Model) -> tuple[Cell, ...]:
+    scores = ", ".join(f"{name} {value}" for name, value in model.scores.items())
+    size = f"{model.millions:.1f} M"
+    return tuple(map(Cell, (model.name, model.method, model.use, size, model.data, model.licence, scores)))
