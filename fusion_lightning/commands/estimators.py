@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusion_lightning.batch import MODALITIES, FusionBatch, Modality, SampleDegradation, to_device
-from fusion_lightning.degradations.labels import planned
+from fusion_lightning.batch import MODALITIES, FusionBatch, to_device
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.methods import ClassicalEstimator, Estimator, build_method
+from fusion_lightning.methods.degradation_estimator import with_degradation
 from fusion_lightning.text import printable
 
 
@@ -43,12 +43,4 @@ class Estimating:
         found = {side: texts[side] for side in MODALITIES if side in self.sides}
         name = printable(batch["name"][0])
         print(f"{name}: {', '.join(f'source {side} {text}' for side, text in found.items())}")
-        return with_degradation(batch, found)
-
-
-def with_degradation(batch: FusionBatch, found: dict[Modality, str]) -> FusionBatch:
-    """A pair (a batch of one) with another degradation of some of its sources, given as text."""
-    (recorded,) = batch["degradation"]
-    a, b = (planned(found[side]) if side in found else recorded[side] for side in MODALITIES)
-    degradation = [SampleDegradation(scenario="estimated", a=a, b=b)]
-    return FusionBatch(**{**batch, "degradation": degradation})
+        return with_degradation(batch, [found])

@@ -1,9 +1,9 @@
 """Classical estimates of noise and blur, on grey images (B, 1, H, W) in [0, 1]."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from fusion_lightning.imaging.filters import blur_separably
 from fusion_lightning.imaging.kernels import gaussian_taps
 
 _NORMAL_MEDIAN = 0.6744897501960817
@@ -56,9 +56,7 @@ def blur_sigma(image: Tensor) -> Tensor:
 
 def _smooth(image: Tensor, sigma: float) -> Tensor:
     taps = torch.as_tensor(gaussian_taps(sigma), dtype=image.dtype, device=image.device)
-    reach = len(taps) // 2
-    padded = F.pad(image, (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+    return blur_separably(image, taps)
 
 
 def _gradient(image: Tensor) -> Tensor:

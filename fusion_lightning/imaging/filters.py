@@ -1,6 +1,7 @@
 """Edge-preserving and mean filters on tensors (B, C, H, W)."""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,12 +52,23 @@ def guided_filter_fusion(a: Tensor, b: Tensor) -> Tensor:
     return fused
 
 
+def blur_separably(image: Tensor, taps: Tensor, mode: Literal["replicate", "reflect"] = "replicate") -> Tensor:
+    """Convolve grey images (B, 1, H, W) along rows, then columns, with an odd number of symmetric taps.
+
+    Args:
+        image: Images of any size; to mirror a border it must be larger than half the taps.
+        taps: Of the images' type.
+        mode: Whether borders are repeated or mirrored.
+    """
+    padded = F.pad(image, (len(taps) // 2,) * 4, mode=mode)
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
 def _gaussian(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur over 11 × 11 pixels, borders repeated."""
     taps = image.new_tensor([math.exp(-0.5 * (x / sigma) ** 2) for x in range(-5, 6)])
     taps = taps / taps.sum()
-    padded = F.pad(image, (5, 5, 5, 5), mode="replicate")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+    return blur_separably(image, taps)
 
 
 def _laplacian(image: Tensor) -> Tensor:

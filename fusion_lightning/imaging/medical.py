@@ -27,6 +27,11 @@ def starts_dicom(path: Path) -> bool:
         return is_dicom(file.read(_PREAMBLE + len(_MAGIC)))
 
 
+def say_not_for_diagnosis() -> None:
+    """Say once what results of medical images are for."""
+    notice("medical images are read: the results are for research, not for diagnosis")
+
+
 def read_dicom(path: str, content: bytes, as_suv: bool) -> tuple[np.ndarray, Range | None]:
     """Read one slice.
 
@@ -48,7 +53,7 @@ def read_dicom(path: str, content: bytes, as_suv: bool) -> tuple[np.ndarray, Ran
         from pydicom.pixels.processing import apply_rescale
     except ImportError as error:
         raise UserError(f"`{path}` is a DICOM file: pip install 'fusion_lightning[medical]' to read it") from error
-    notice("medical images are read: the results are for research, not for diagnosis")
+    say_not_for_diagnosis()
     try:
         header = pydicom.dcmread(BytesIO(content))
         pixels = header.pixel_array

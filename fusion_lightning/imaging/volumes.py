@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from fusion_lightning.errors import UserError, notice
+from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
-from fusion_lightning.imaging.medical import Range, read_dicom, slice_place, starts_dicom
+from fusion_lightning.imaging.medical import Range, read_dicom, say_not_for_diagnosis, slice_place, starts_dicom
 
 Axis = Literal["axial", "coronal", "sagittal"]
 
@@ -142,7 +142,7 @@ def _read_nifti(path: Path) -> Volume:
         import nibabel
     except ImportError as error:
         raise UserError(f"`{path}` is a NIfTI file: pip install 'fusion_lightning[medical]' to read it") from error
-    notice("medical images are read: the results are for research, not for diagnosis")
+    say_not_for_diagnosis()
     try:
         image = cast(Any, nibabel.load(path))
         stored = np.asanyarray(image.dataobj)

@@ -6,13 +6,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fusion_lightning.batch import AppliedDegradation, Controls, FusionBatch, FusionOutput, sources
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import ColorRule
-from fusion_lightning.imaging.filters import guided_filter_fusion
+from fusion_lightning.imaging.filters import blur_separably, guided_filter_fusion
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.luma import LumaFusion
 from fusion_lightning.operators import from_degradations
@@ -200,8 +199,7 @@ def _stronger(a: Tensor, b: Tensor) -> Tensor:
 def _blur(image: Tensor) -> Tensor:
     """Burt and Adelson's [1 4 6 4 1] / 16, borders mirrored."""
     taps = image.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    padded = F.pad(image, (2, 2, 2, 2), mode="reflect")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, 5)), taps.view(1, 1, 5, 1))
+    return blur_separably(image, taps, "reflect")
 
 
 def _enlarge(small: Tensor, like: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,11 +77,7 @@ class Estimator(FusionMethod):
 
     def estimated(self, batch: FusionBatch) -> FusionBatch:
         """The batch with the degradation that is found in its sources instead of what it records of them."""
-        degradation = [
-            SampleDegradation(scenario="estimated", a=planned(texts["a"]), b=planned(texts["b"]))
-            for texts in self.pair_texts(batch)
-        ]
-        return FusionBatch(**{**batch, "degradation": degradation})
+        return with_degradation(batch, self.pair_texts(batch))
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """Both sources as textbook filters restore them from what was found; there is no ``fused``.
@@ -237,6 +233,15 @@ def _padding(luma: Tensor, kinds: dict[str, float]) -> str:
     sizes = {"blur": 1.0, "defocus": 0.5, "motion_blur": 0.3}
     spread = [kinds[name] * size for name, size in sizes.items() if name in kinds]
     return "zero" if spread and darkens_to_the_border(luma, max(spread)) else "reflect"
+
+
+def with_degradation(batch: FusionBatch, found: Sequence[Mapping[Modality, str]]) -> FusionBatch:
+    """A batch with the degradations that were found, as text; a source of which none was keeps what is recorded."""
+    degradation = []
+    for recorded, texts in zip(batch["degradation"], found, strict=True):
+        a, b = (planned(texts[side]) if side in texts else recorded[side] for side in MODALITIES)
+        degradation.append(SampleDegradation(scenario="estimated", a=a, b=b))
+    return FusionBatch(**{**batch, "degradation": degradation})
 
 
 def _times_smaller(image: Tensor, other: Tensor) -> int:

@@ -84,6 +84,7 @@ class RegistrationNet(_Registration):
         smoothness: Weight of the bend's bending energy.
         border: How many pixels at the border of a training crop are cut off before the network sees it: there the
             effect repeats the last pixels, which a camera does not.
+        reduction: How many times smaller the network sees the pair, by means of blocks.
         **options: Those of `FusionMethod`.
     """
 
