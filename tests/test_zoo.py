@@ -1,5 +1,6 @@
 """The models that ship: their files, their names wherever a checkpoint can be named, and what they do."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,24 @@ def test_a_name_is_a_method_of_the_benchmark_and_a_part_of_another(tmp_path: Pat
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(config))
     assert main(["benchmark", f"--config={tmp_path / 'bench.yaml'}", f"--output={tmp_path / 'out'}", "--limit=1"]) == 0
     assert digests(specification) == {"cled-stage1": models()["cled-stage1"].sha256}
+
+
+def test_a_training_starts_from_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["fit", "--config=zoo_cled_stage1.yaml", "--config=smoke.yaml", "--data=synthetic.yaml",
+            "--start_from=cled-stage1", f"--log_dir={tmp_path}", "--run_id=tuned", "--trainer.max_steps=1",
+            "--model.optimizer.init_args.lr=0", "--trainer.callbacks=null", "--precision=fp32"]  # fmt: skip
+    assert main(line) == 0
+    tuned = load_method(next(tmp_path.rglob("last.ckpt"))).state_dict()
+    assert all(torch.equal(tuned[name], weight) for name, weight in load_method("cled-stage1").state_dict().items())
+    assert "start_from: cled-stage1" in next(tmp_path.rglob("config.yaml")).read_text()
+    for other, words in (
+        (["--start_from=cled"], "cled holds a CLEDStage2, and a CLEDStage1 cannot start from its weights"),
+        (["--model.init_args.size=small"], "does not fit .* CLEDStage1: .*; it was trained with size: tiny"),
+    ):
+        capsys.readouterr()
+        assert main([*line, "--run_id=refused", *other]) != 0
+        assert re.search(words, capsys.readouterr().err)
+        assert not list(tmp_path.rglob("refused/checkpoints"))
 
 
 def test_a_name_is_tested(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, make_loggers
 from fusion_lightning.loops import ResumableEpochs
-from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint
+from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint, start_from
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 from fusion_lightning.zoo import checkpoint_of
 
@@ -87,6 +87,18 @@ class FusionCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The Trainer commands; a checkpoint is always read with ``weights_only``, so that is no option."""
         return {name: skip | {"weights_only"} for name, skip in LightningCLI.subcommands().items() if name != "tune"}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """The parser of one verb; only `fit` begins anew, so only it has something to start from."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument(
+                "--start_from",
+                type=str | None,
+                default=None,
+                help="checkpoint or shipped model whose weights a new run begins with; its steps are not counted",
+            )
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where a run goes, and the settings of the callbacks every run has."""
@@ -148,7 +160,7 @@ class FusionCLI(LightningCLI):
         if held is not find_method(config.model.class_path):
             raise UserError(
                 f"--ckpt_path {path} holds a {held.__name__}, but the configuration asks for {asked}: "
-                "--ckpt_path continues or scores the same run; other weights are a constructor argument"
+                "--ckpt_path continues or scores the same run; --start_from begins another from weights"
             )
         self._saved_weights = checkpoint["state_dict"]
         configured = config.model.get("init_args") or {}
@@ -276,6 +288,9 @@ class FusionCLI(LightningCLI):
                     f"{self.run.path} holds a run already: go on with it by --ckpt_path {existing}, "
                     "or choose another --run_id"
                 )
+        started = self.config_init["fit"].get("start_from")
+        if started is not None and checkpoint is None:
+            start_from(self.model, started)
         self._begin()
         count = sum(one.numel() for one in self.model.parameters())
         learned = sum(one.numel() for one in self.model.parameters() if one.requires_grad)

@@ -34,22 +34,40 @@ def box_mean(image: Tensor, radius: int) -> Tensor:
     return mean.to(image)
 
 
-def guided_filter_fusion(a: Tensor, b: Tensor) -> Tensor:
+def guided_filter_fusion(a: Tensor, b: Tensor, brightness: float = 0.0) -> Tensor:
     """Fuse base and detail by weights that follow the images' edges (Li, Kang and Hu 2013), with that paper's settings.
 
     The base is a mean over 31 × 31 pixels. Where |∇²I|, smoothed (σ = 5), is larger, a source's weight is 1; both
     weight maps are guided by their source: r = 45, ε = 0.3 for the base, r = 7, ε = 1e-6 for the detail.
+
+    Args:
+        a: Luma (B, 1, H, W) in [0, 1].
+        b: Luma of the same size.
+        brightness: How much of the base counts beside |∇²I|, for the base; 0 in the paper. Above it the brighter source
+            is taken where neither has contrast, instead of the one with more noise.
     """
     images = torch.stack((a, b))
     flat = images.flatten(0, 1)
     saliency = _gaussian(_laplacian(flat).abs(), 5.0).view_as(images)
-    chosen = (saliency == saliency.amax(dim=0)).to(flat).flatten(0, 1)
     base = box_mean(flat, 15)
+    bright = saliency + brightness * base.view_as(images)
     fused = torch.zeros_like(a)
-    for layer, radius, epsilon in ((base, 45, 0.3), (flat - base, 7, 1e-6)):
+    for layer, salient, radius, epsilon in ((base, bright, 45, 0.3), (flat - base, saliency, 7, 1e-6)):
+        chosen = (salient == salient.amax(dim=0)).to(flat).flatten(0, 1)
         weights = guided_filter(flat, chosen, radius, epsilon).clamp(min=0).view_as(images) + 1e-6
         fused += (weights / weights.sum(dim=0) * layer.view_as(images)).sum(dim=0)
     return fused
+
+
+def thermal_fusion(infrared: Tensor, visible: Tensor) -> Tensor:
+    """Guided-filter fusion in which what is hot stays bright; lumas (B, 1, H, W) in [0, 1].
+
+    Two things differ from `guided_filter_fusion`. Where neither source has contrast the brighter one is taken: a clear
+    sky is not darkened by the infrared's noise. And the fused luma F becomes F + min(1, 2A) · max(0, A − F), with A the
+    infrared's luma: above half of its range nothing hot is darkened.
+    """
+    fused = guided_filter_fusion(infrared, visible, brightness=0.01)
+    return fused + (2 * infrared).clamp(max=1) * (infrared - fused).clamp(min=0)
 
 
 def blur_separably(image: Tensor, taps: Tensor, mode: Literal["replicate", "reflect"] = "replicate") -> Tensor:

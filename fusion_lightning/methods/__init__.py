@@ -32,6 +32,7 @@ from fusion_lightning.methods.loading import (
     load_method,
     method_of,
     read_checkpoint,
+    start_from,
 )
 from fusion_lightning.methods.lrrnet import LRRNet
 from fusion_lightning.methods.mask_difuser import MaskDiFuser
@@ -98,4 +99,5 @@ __all__ = [
     "load_method",
     "method_of",
     "read_checkpoint",
+    "start_from",
 ]

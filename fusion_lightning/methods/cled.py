@@ -159,8 +159,8 @@ class CLEDStage2(_CLED):
         stage1_checkpoint: Checkpoint of `CLEDStage1` whose (averaged) weights are used, frozen. A checkpoint of stage 2
             contains them, so it is needed only to begin training.
         size: Size of the fusion network: ``tiny``, ``small``, ``base`` or ``large``.
-        base: What the network's prediction is added to: both restored sources fused by ``maximum`` or ``guided``, or
-            ``none``.
+        base: What the network's prediction is added to: both restored sources fused by ``maximum``, ``guided`` or
+            ``thermal`` (a is the infrared), or ``none``.
         intensity: Weight of the intensity loss (16).
         gradient: Weight of the gradient loss (17).
         color: Weight of the colour loss (18).

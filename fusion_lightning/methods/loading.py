@@ -207,6 +207,30 @@ def load_method(path: str | Path, expected: type[FusionMethod] = FusionMethod) -
     return model
 
 
+def start_from(method: FusionMethod, path: str | Path) -> None:
+    """Give a method that is to be trained the weights of another training, of the same class and shapes.
+
+    Args:
+        method: The method.
+        path: A ``.ckpt`` file, or the name of a model that ships.
+
+    Raises:
+        UserError: If the checkpoint is unreadable, of another class, or of other shapes.
+    """
+    checkpoint = read_checkpoint(path)
+    held, wanted = method_of(checkpoint, path), type(method)
+    if held is not wanted:
+        raise UserError(f"{path} holds a {held.__name__}, and a {wanted.__name__} cannot start from its weights")
+    try:
+        check_weights(method, checkpoint["state_dict"], path)
+    except UserError as error:
+        shaping = {**checkpoint["hyper_parameters"], "optimizer": None, "scheduler": None}
+        other = [f"{name}: {value}" for name, value in shaping.items() if value not in (None, method.hparams.get(name))]
+        raise UserError(f"{error}; it was trained with {', '.join(other) or 'the same options'}") from error
+    method.load_state_dict(checkpoint["state_dict"])
+    rank_zero_info(f"{wanted.__name__}: starts from the weights of {path}")
+
+
 def first_stage(
     owner: FusionMethod, expected: type[Stage], checkpoint: str | None, arguments: Mapping[str, Any] | None
 ) -> Stage:

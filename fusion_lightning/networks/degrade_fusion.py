@@ -1,5 +1,6 @@
 """The degrade-fusion network of CLED-Fusion's second stage."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -9,12 +10,12 @@ from torch import Tensor, nn
 
 from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import as_rgb, rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
-from fusion_lightning.imaging.filters import guided_filter_fusion
+from fusion_lightning.imaging.filters import guided_filter_fusion, thermal_fusion
 from fusion_lightning.networks.attention import SSAB, TSAB, CrossAttention
 from fusion_lightning.networks.layers import OpponentColors, PointwiseConv2d, pad_to_multiple
 
 FusionSize = Literal["tiny", "small", "base", "large"]
-Base = Literal["maximum", "guided", "none"]
+Base = Literal["maximum", "guided", "thermal", "none"]
 """What the network's prediction is added to; see `base_image`."""
 
 
@@ -47,7 +48,8 @@ class DegradeFusion(nn.Module):
 
     Args:
         size: `tiny`, `small`, `base` or `large`; see `SHAPES`.
-        base: The rule, `maximum` or `guided`; see `base_image`. With `none` the network predicts the whole image.
+        base: The rule, `maximum`, `guided` or `thermal`; see `base_image`. With `none` the network predicts the whole
+            image.
 
     Raises:
         UserError: If `size` or `base` is not among those named.
@@ -169,6 +171,13 @@ def remove_degradation(source: Tensor, residual: Tensor, strength: float = 1.0) 
     return (source - strength * residual).clamp(0, 1)
 
 
+_RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "maximum": torch.maximum,
+    "guided": guided_filter_fusion,
+    "thermal": thermal_fusion,
+}
+
+
 def base_image(a: Tensor, b: Tensor, rule: Base = "maximum") -> Tensor:
     """Two images fused by a rule, in the colours of the one that has colour; RGB (B, 3, H, W).
 
@@ -176,9 +185,10 @@ def base_image(a: Tensor, b: Tensor, rule: Base = "maximum") -> Tensor:
         a: Image (B, 1 or 3, H, W) in [0, 1].
         b: Image of the same size.
         rule: ``maximum`` takes the larger luma, which shows all that is bright but loses dark detail; ``guided`` weighs
-            base and detail by their contrast (`guided_filter_fusion`).
+            base and detail by their contrast (`guided_filter_fusion`); ``thermal`` does so and keeps what is hot in a
+            bright (`thermal_fusion`).
     """
-    fuse = torch.maximum if rule == "maximum" else guided_filter_fusion
+    fuse = _RULES[rule]
     # A grey image's chroma is 0.5 everywhere, so the sum of deviations is the colour image's own.
     return ycbcr_to_rgb(fuse(rgb_to_luma(a), rgb_to_luma(b)), rgb_to_cbcr(a) + rgb_to_cbcr(b) - 0.5)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma, ycbcr_to_rgb
+from fusion_lightning.imaging.filters import thermal_fusion
 from fusion_lightning.losses.criteria import FusionCriterion
 from fusion_lightning.methods import GuidedFilter
 from fusion_lightning.networks.degrade_fusion import Base, DegradeFusion, base_image, remove_degradation
@@ -79,8 +80,22 @@ def test_a_guided_base_is_that_rule() -> None:
     torch.testing.assert_close(untrained, base.clamp(0, 1))
 
 
+def test_a_thermal_base_keeps_the_hot_bright_and_the_sky() -> None:
+    rows = torch.linspace(0, 20, 96).sin()[:, None].expand(96, 96)
+    visible = torch.where(torch.arange(96)[:, None] < 48, torch.ones(96, 96), 0.3 + 0.2 * rows)[None, None]
+    infrared = 0.1 + 0.002 * torch.rand(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    infrared[..., 70:80, 40:46] = 0.9
+    thermal = rgb_to_luma(base_image(infrared, visible, "thermal"))
+    guided = rgb_to_luma(base_image(infrared, visible, "guided"))
+    person, sky = (..., slice(72, 78), slice(41, 45)), (..., slice(8, 24), slice(8, 88))
+    assert thermal[person].min() > 0.88
+    assert thermal[sky].min() > 0.95
+    assert guided[sky].max() < 0.5  # the noise of the infrared is all the contrast there is
+    torch.testing.assert_close(thermal_fusion(visible, visible), visible)
+
+
 def test_an_unknown_base_is_refused() -> None:
-    with pytest.raises(UserError, match="`base` must be one of maximum, guided, none, but got 'average'"):
+    with pytest.raises(UserError, match="`base` must be one of maximum, guided, thermal, none, but got 'average'"):
         DegradeFusion("tiny", base="average")  # type: ignore[arg-type]
 
 
