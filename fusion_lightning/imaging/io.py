@@ -41,6 +41,29 @@ _NEARLY_GREY = 2.0
 os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # read where OpenCV was built with it
 
 
+class Ending(NamedTuple):
+    """What an image file can hold, by the ending of its name."""
+
+    bits: int
+    """Bits per channel, at most."""
+    side: int
+    """Pixels of a side, at most."""
+    channels: tuple[int, ...] = (1, 3)
+    """Grey, colour, or both."""
+
+
+WRITTEN = {
+    ".png": Ending(16, 1_000_000),
+    **dict.fromkeys((".tif", ".tiff", ".pnm"), Ending(16, 2**20)),
+    ".pgm": Ending(16, 2**20, (1,)),
+    ".ppm": Ending(16, 2**20, (3,)),
+    ".bmp": Ending(8, 2**20),
+    ".webp": Ending(8, 16383),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe"), Ending(8, 65500)),
+}
+"""What is written as an image, in lower case; larger ones would not be read again."""
+
+
 class Stored(NamedTuple):
     """What a file holds, before anything is made of it."""
 
@@ -133,23 +156,37 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image (H, W) or RGB (H, W, 3), uint8 or uint16, as the type its name says, whole or not at all.
+    """Write an image (H, W), (H, W, 1) or RGB (H, W, 3), uint8 or uint16, as the type its name says, whole or not.
 
     Folders are made.
 
     Raises:
-        UserError: If the name says no image type.
+        UserError: If the name says no image type, or one that cannot hold the image.
     """
+    _check_holds(path, image)
     # not cv2.imwrite, which cannot write names outside ASCII everywhere and says nothing when the disk is full
-    try:
-        write_atomic(path, _encode(image, path.suffix))
-    except cv2.error as error:
-        raise UserError(f"{path} cannot be written: {path.suffix!r} is no image type, use .png or .jpg") from error
+    write_atomic(path, _encode(image, path.suffix))
 
 
 def encode_png(image: np.ndarray) -> bytes:
     """The PNG file of an image (H, W), (H, W, 1) or RGB (H, W, 3), uint8 or uint16."""
     return _encode(image, ".png")
+
+
+def _check_holds(path: Path, image: np.ndarray) -> None:
+    """Refuse a file that cannot hold an image, before the encoder cuts its values or fails."""
+    ending = WRITTEN.get(path.suffix.lower())
+    if ending is None:
+        raise UserError(f"{path} cannot be written: {path.suffix!r} is no image type, use .png or .jpg")
+    height, width, *channels = image.shape
+    reasons = {
+        f"{width}×{height} pixels": max(height, width) > ending.side,
+        "16 bits": image.dtype == np.uint16 and ending.bits < 16,
+        "colour" if channels == [3] else "grey": (channels or [1])[0] not in ending.channels,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise UserError(f"{path} cannot be written: {path.suffix} files do not hold {reason}, use .png or .tif")
 
 
 def _encode(image: np.ndarray, suffix: str) -> bytes:

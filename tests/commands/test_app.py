@@ -6,6 +6,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -113,7 +114,7 @@ def test_what_cannot_be_fused_is_said_in_a_sentence(street: tuple[str, str], tmp
 def test_a_format_that_shows_no_size_beforehand_is_measured_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_image(tmp_path / "b.hdr", np.zeros((40, 40), np.uint8))
+    (tmp_path / "b.hdr").write_bytes(cv2.imencode(".hdr", np.zeros((40, 40, 3), np.float32))[1].tobytes())
     write_image(tmp_path / "a.png", np.zeros((20, 20), np.uint8))
     monkeypatch.setattr("fusion_lightning.commands.app.fusion.LARGEST", 1599)
     with pytest.raises(UserError, match=r"^`b\.hdr` has more than"):

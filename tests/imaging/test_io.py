@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusion_lightning.errors import UserError
-from fusion_lightning.imaging.io import read_image
+from fusion_lightning.imaging.io import SUFFIXES, WRITTEN, read_image, read_stored, write_image
 
 
 @pytest.fixture
@@ -123,3 +123,48 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "nan.tif").write_bytes(_encode(".tif", np.full((8, 8), np.nan, np.float32)))
     with pytest.raises(UserError, match=r"nan\.tif` holds 64 values that are no finite numbers"):
         read_image(tmp_path / "nan.tif", 1)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+@pytest.mark.parametrize("suffix", [*WRITTEN, *(ending.upper() for ending in WRITTEN)])
+def test_what_is_written_is_read_again_or_refused(
+    tmp_path: Path, suffix: str, channels: tuple[int, ...], bits: int
+) -> None:
+    # smooth, so that JPEG keeps it
+    ramp = np.linspace(0, 2**bits - 1, 32 * 40).reshape(32, 40, *(1 for _ in channels))
+    image = np.broadcast_to(ramp, (32, 40, *channels)).astype(np.uint8 if bits == 8 else np.uint16)
+    if channels == (3,):
+        image = image.copy()
+        image[..., 0] //= 2
+    path, ending = tmp_path / f"image{suffix}", WRITTEN[suffix.lower()]
+    if bits > ending.bits or (3 if channels == (3,) else 1) not in ending.channels:
+        what = "16 bits" if bits > ending.bits else "colour" if channels == (3,) else "grey"
+        with pytest.raises(UserError, match=f"cannot be written: {suffix} files do not hold {what}, use .png or .tif"):
+            write_image(path, image)
+        assert not list(tmp_path.iterdir())
+        return
+    write_image(path, image)
+    pixels = read_stored(str(path), as_suv=False).pixels
+    assert pixels.dtype == image.dtype
+    found = pixels.reshape(32, 40, -1)
+    tolerance = 4 if suffix.lower() in (".jpg", ".jpeg", ".jpe") else 0
+    np.testing.assert_allclose(
+        found.astype(int), np.broadcast_to(image.reshape(32, 40, -1), found.shape), atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_what_is_too_wide_to_be_read_again_is_not_written(tmp_path: Path, suffix: str) -> None:
+    side, channels = WRITTEN[suffix].side, WRITTEN[suffix].channels[0]
+    image = np.zeros((1, side + 1, channels), np.uint8)
+    with pytest.raises(UserError, match=f"{suffix} files do not hold {side + 1}×1 pixels"):
+        write_image(tmp_path / f"wide{suffix}", image)
+    write_image(tmp_path / f"wide{suffix}", image[:, 1:])
+    assert read_stored(str(tmp_path / f"wide{suffix}"), as_suv=False).pixels.shape[:2] == (1, side)
+
+
+@pytest.mark.parametrize("suffix", [*sorted(SUFFIXES - set(WRITTEN)), ".txt", ""])
+def test_other_endings_are_not_written(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(UserError, match=f"'{suffix}' is no image type, use .png or .jpg"):
+        write_image(tmp_path / f"image{suffix}", np.zeros((8, 8), np.uint8))
