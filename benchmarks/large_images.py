@@ -4,8 +4,8 @@ python benchmarks/large_images.py [--methods laplacian guided IFCNN] [--image 10
 
 Printed are the processor time of reading, fusing and writing, the peak memory of the process, and how far the tiled
 result is from the whole one: the largest difference, and the share of pixels that differ by more than a grey level.
-`--output` keeps the results and pictures of the differences, 32 times as strong. Networks have random weights, and are
-tiny where they come in sizes.
+`--output` keeps the results and pictures of the differences, 32 times as strong. Models that ship are given by name;
+other networks have random weights, and are tiny where they come in sizes.
 """
 
 import argparse
@@ -78,10 +78,11 @@ def fuse_one(method: str, tile: str, place: str) -> None:
 
     from fusion_lightning import methods
     from fusion_lightning.commands.fuse import fuse
+    from fusion_lightning.methods.vocabulary import spelled_out
 
     folder = Path(place) / f"{method}-{tile}"
     chosen = method
-    if method not in RULES:
+    if spelled_out(method) == method:
         torch.manual_seed(0)
         arguments = {"restorer": {"size": "tiny"}} if method == "CLEDStage2" else {}
         built = getattr(methods, method)(**({"size": "tiny"} if method in SIZED else {}), **arguments)
