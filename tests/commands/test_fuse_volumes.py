@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion_lightning.batch import FusionBatch
 from fusion_lightning.commands.fuse import fuse
+from fusion_lightning.commands.fuse.work import Job
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image, write_image
@@ -154,6 +156,34 @@ def test_folders_of_volumes_are_paired_and_done_once(tmp_path: Path, capsys: pyt
     assert (tmp_path / "out" / "s1.nii.gz").stat().st_mtime_ns == before
     assert main([*line, "--output", str(tmp_path / "out"), "--axis", "coronal"]) == 1
     assert "is already there: choose another --output" in capsys.readouterr().err
+
+
+def test_a_volume_goes_on_with_the_slice_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = _save(tmp_path / "a.nii", (COUNTS // 16).astype(np.uint8))
+    b = _save(tmp_path / "b.nii", np.zeros(SHAPE, np.uint8))
+    options: dict[str, object] = {"method": "overlay:0.5", "colormap_a": "hot"}
+    _fuse(a, b, tmp_path / "whole", **options)
+    fused: list[str] = []
+    fuse_one = Job.fuse
+
+    def stopped(job: Job, batch: FusionBatch) -> dict[str, np.ndarray]:
+        if len(fused) == 4:
+            raise KeyboardInterrupt
+        fused.append("one")
+        return fuse_one(job, batch)
+
+    monkeypatch.setattr(Job, "fuse", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        _fuse(a, b, tmp_path / "out", **options)
+    assert len(list((tmp_path / "out" / "a").iterdir())) == 4
+    with pytest.raises(UserError, match=r"a/000000\.png is already there"):
+        _fuse(a, b, tmp_path / "out", **{**options, "colormap_a": "jet"})
+    fused.clear()
+    _fuse(a, b, tmp_path / "out", **options)
+    assert len(fused) == SHAPE[2] - 4
+    for name in ("a.nii.gz", "fuse.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "fuse.jsonl"]
 
 
 def test_where_volumes_and_videos_are_not_taken_that_is_said(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.commands.fuse.work import PARTS, Job, Reading, Work
+from fusion_lightning.commands.fuse.work import Job, Reading, Work, read_written
 from fusion_lightning.commands.manifest import digest
 from fusion_lightning.datamodules.check import check_pairs
 from fusion_lightning.datamodules.pairing import pair_images
@@ -229,35 +229,17 @@ class Film:
             return
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
-            self._assemble(job, work, film)
+            work.assemble(film, target.suffix, self._write)
         print(f"{len(self.pairs)} frames fused into {target}{work.there}")
+
+    def _write(self, path: Path, files: Sequence[Path]) -> None:
+        write_video(path, map(read_written, files), self.rate, self._form)
 
     def _fuse_frames(self, job: Job) -> None:
         work = Work(job, self.pairs)
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
         print(f"{len(self.pairs)} frames fused into {job.folder / Path(self.pairs.names[0]).parent}{work.there}")
-
-    def _assemble(self, job: Job, work: Work, film: dict[str, Any]) -> None:
-        """Make a video of every part of the results, and remove its frames."""
-        frames = work.journal.items[self.pairs.names[0]]["files"]
-        parts = [part for part in PARTS if (Path(part) / f"{self.pairs.names[0]}.png").as_posix() in frames]
-        videos = {}
-        for part in parts:
-            files = [job.folder / part / f"{name}.png" for name in self.pairs.names]
-            videos[Path(part) / f"{self.name}{ENDINGS[self._form]}"] = files
-        for path in videos:
-            (job.folder / path).unlink(missing_ok=True)
-        work.journal.add({**film, "files": [path.as_posix() for path in videos]})
-        for path, files in videos.items():
-            write_video(job.folder / path, map(_written, files), self.rate, self._form)
-        for files in videos.values():
-            for file in files:
-                file.unlink()
-            if not any(files[0].parent.iterdir()):
-                files[0].parent.rmdir()
-        gone = set(self.pairs.names)
-        work.journal.keep({name: item for name, item in work.journal.items.items() if name not in gone})
 
 
 def frame_span(span: str | None, count: int) -> range:
@@ -328,7 +310,3 @@ def _measured(files: Sequence[Path], window: Window) -> Window:
 
 def _three(frame: np.ndarray) -> np.ndarray:
     return frame if frame.ndim == 3 else frame[..., None]
-
-
-def _written(path: Path) -> np.ndarray:
-    return read_stored(str(path), as_suv=False).pixels

@@ -1,15 +1,16 @@
 """Volumes: NIfTI files and folders of DICOM slices, fused slice by slice through one tone window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.commands.fuse.work import Job, Reading, Work, progress
-from fusion_lightning.commands.manifest import digest
+from fusion_lightning.commands.fuse.work import Job, Reading, Work, read_written
+from fusion_lightning.commands.manifest import Item, digest
 from fusion_lightning.datamodules.pairing import pair_by_name
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import alone_in
@@ -76,45 +77,46 @@ class Volumes:
         """Fuse all of them, slice by slice; a volume is written when its last slice is fused."""
         if job.trajectory:
             raise UserError("--trajectory draws one image at a time: leave it out for volumes")
-        work = Work(replace(job, recipe={**job.recipe, "axis": self._axis}), self, ".nii.gz")
-        for index in work.left:  # nothing is written when one of them cannot be used
-            _Slices(*self._read(index), self._reading, self._axis, job.bits)
+        job = replace(job, recipe={**job.recipe, "axis": self._axis})
+        whole = Work(job, self, ".nii.gz")
+        left = [whole.items[index] for index in whole.left]
+        for item in left:  # nothing is written when one of them cannot be used
+            Work(job, self._slices(item, job.bits))
         with alone_in(job.folder):
-            work.begin()
-            for index in work.left:
-                volumes = self._read(index)
-                fused = self._fuse_slices(job, self.names[index], *volumes)
-                paths = [Path(part) / f"{self.names[index]}.nii.gz" for part in fused]
-                work.record(index, paths)
-                for path, values in zip(paths, fused.values(), strict=True):
-                    write_volume(job.folder / path, values, volumes[1].affine)
-        print(f"{len(self)} volume{'s' if len(self) > 1 else ''} fused into {job.folder}{work.there}")
+            whole.begin()
+            for item in left:
+                pairs = self._slices(item, job.bits)
+                work = Work(job, pairs)
+                work.fuse_images(pairs, "slice")
+                work.assemble(item, ".nii.gz", pairs.write)
+        print(f"{len(self)} volume{'s' if len(self) > 1 else ''} fused into {job.folder}{whole.there}")
 
-    def _read(self, index: int) -> tuple[Volume, Volume]:
-        """Both volumes of a pair, on one grid."""
-        paths, windows = self._pairs[self.names[index]].values(), self._reading.windows
+    def _slices(self, item: Item, bits: int) -> "_Slices":
+        """The slices of a pair of volumes, which have to lie on one grid."""
+        paths, windows = self._pairs[item["name"]].values(), self._reading.windows
         a, b = (read_volume(path, window.name == "suv") for path, window in zip(paths, windows, strict=True))
         check_grids(a, b)
-        return a, b
-
-    def _fuse_slices(self, job: Job, name: str, a: Volume, b: Volume) -> dict[str, np.ndarray]:
-        """The results' voxels by the folder they go to."""
-        pairs = _Slices(a, b, self._reading, self._axis, job.bits)
-        results: dict[str, np.ndarray] = {}
-        with progress("slice") as bar:
-            for index in bar.track(range(len(pairs)), description=f"fusing {name}"):
-                for part, image in job.fuse(pairs[index]).items():
-                    shape = (*a.values.shape[:3], *image.shape[2:])
-                    values = results.setdefault(part, np.zeros(shape, image.dtype))
-                    slices(values, a.affine, self._axis)[index] = image
-        return results
+        return _Slices(item, a, b, self._reading, self._axis, bits)
 
 
 class _Slices:
-    """Pairs of slices of two volumes, each a batch of one; a volume has one window, and is in colour or is not."""
+    """Pairs of slices of two volumes, each a batch of one; a volume has one window, and is in colour or is not.
 
-    def __init__(self, a: Volume, b: Volume, reading: Reading, axis: Axis, bits: int) -> None:
-        self._reading = reading
+    Args:
+        item: The record of the two volumes.
+        a: The one.
+        b: The other, on the same grid.
+        reading: How they are read.
+        axis: What kind of slices.
+        bits: How many bits per channel are wanted.
+
+    Raises:
+        UserError: If a window has to be named, or the result cannot hold so many bits.
+    """
+
+    def __init__(self, item: Item, a: Volume, b: Volume, reading: Reading, axis: Axis, bits: int) -> None:
+        self._reading, self._axis = reading, axis
+        self._shape, self._affine = b.values.shape[:3], b.affine
         self._labels = {"a": a.path, "b": b.path}
         self._slices: dict[str, np.ndarray] = {}
         for (side, volume), window in zip({"a": a, "b": b}.items(), reading.windows, strict=True):
@@ -127,14 +129,27 @@ class _Slices:
         colored = any(one.shape[3] == 3 for one in self._slices.values()) or reading.colormap_a is not None
         if colored and bits == 16:
             raise UserError("--bits 16: NIfTI holds colours of 8 bits; leave it out, or fuse grey volumes")
+        self.names = [f"{item['name']}/{n:06d}" for n in range(len(self._slices["a"]))]
+        self._volumes = sha256(repr(item["sources"]).encode()).hexdigest()
 
     def __len__(self) -> int:
-        return len(self._slices["a"])
+        return len(self.names)
+
+    def sources(self, index: int) -> dict[str, Any]:
+        """The volumes, and which slice of them."""
+        return {"volumes": self._volumes, "slice": index}
 
     def __getitem__(self, index: int) -> FusionBatch:
         images = {side: np.ascontiguousarray(stacked[index]) for side, stacked in self._slices.items()}
         # one name for all slices: the noise of a sampler is the same in all of them
         return self._reading.batch(images, self._labels, "slices")
+
+    def write(self, path: Path, files: Sequence[Path]) -> None:
+        """Write the volume whose slices are these images."""
+        images = [read_written(file) for file in files]
+        values = np.zeros((*self._shape, *images[0].shape[2:]), images[0].dtype)
+        slices(values, self._affine, self._axis)[:] = images
+        write_volume(path, values, self._affine)
 
 
 def _find(place: str, option: str) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """What fusing has in common whatever the sources are: one pair at a time, recorded, never overwriting another's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from fusion_lightning.datamodules.pairs import Side
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.contact_sheet import contact_sheet
 from fusion_lightning.imaging.convert import colorize, to_image, to_tensor
-from fusion_lightning.imaging.io import write_image
+from fusion_lightning.imaging.io import read_stored, write_image
 from fusion_lightning.imaging.windows import Window
 from fusion_lightning.methods import FusionMethod
 
@@ -231,11 +231,43 @@ class Work:
                 for path, image in zip(paths, images.values(), strict=True):
                     write_image(self._job.folder / path, image)
 
+    def assemble(self, item: Item, suffix: str, write: Callable[[Path, list[Path]], None]) -> None:
+        """Make one file of all images of every part of the results, and remove them.
+
+        Args:
+            item: What the whole is, under its name.
+            suffix: What its name ends in.
+            write: Writes a file from images.
+        """
+        folder, names = self._job.folder, [one["name"] for one in self.items]
+        there = self.journal.items[names[0]]["files"]
+        images = {
+            Path(part) / f"{item['name']}{suffix}": [folder / part / f"{name}.png" for name in names]
+            for part in PARTS
+            if (Path(part) / f"{names[0]}.png").as_posix() in there
+        }
+        for path in images:
+            (folder / path).unlink(missing_ok=True)
+        self.journal.add({**item, "files": [path.as_posix() for path in images]})
+        for path, files in images.items():
+            write(folder / path, files)
+        for files in images.values():
+            for file in files:
+                file.unlink()
+            if not any(files[0].parent.iterdir()):
+                files[0].parent.rmdir()
+        self.journal.keep({name: one for name, one in self.journal.items.items() if name not in set(names)})
+
     @property
     def there(self) -> str:
         """How many results were there already, for the last line; empty when none was."""
         count = len(self.items) - len(self.left)
         return f" ({count} were there already)" if count else ""
+
+
+def read_written(path: Path) -> np.ndarray:
+    """An image as it was written: (H, W) or RGB (H, W, 3), uint8 or uint16."""
+    return read_stored(str(path), as_suv=False).pixels
 
 
 class _Speed(ProgressColumn):
