@@ -285,9 +285,9 @@ def _collect(root: Path, parts: Sequence[str], quiet: bool = False) -> dict[str,
 def _advice(path: Path) -> str:
     """What to do about a file that looks like an image and is not read as one."""
     if is_nifti(path):
-        return "of volumes only `fuse` takes any, save the slices as images"
+        return "volumes are for `fuse` and `evaluate`, save the slices as images"
     if path.suffix.lower() in VIDEOS:
-        return "of videos only `fuse` takes any, save the frames as images"
+        return "videos are for `fuse` and `evaluate`, save the frames as images"
     return f"{path.suffix} files are not read, save it as PNG or TIFF"
 
 

@@ -202,7 +202,7 @@ def read_stored(path: str, as_suv: bool) -> Stored:
     """
     if is_nifti(path) or Path(path).suffix.lower() in VIDEOS:
         what, parts = ("volume", "slices") if is_nifti(path) else ("video", "frames")
-        raise UserError(f"`{path}` is a {what}, which only `fuse` takes: save its {parts} as images")
+        raise UserError(f"`{path}` is a {what}, which only `fuse` and `evaluate` take: save its {parts} as images")
     content = _read_bytes(path)
     if is_dicom(content):
         return Stored(*read_dicom(path, content, as_suv))

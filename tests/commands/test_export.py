@@ -47,7 +47,7 @@ def _random(method: FusionMethod) -> FusionMethod:
     """A method whose layers that begin at zero do something."""
     for parameter in method.parameters():
         if parameter.ndim > 1 and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.005)
+            torch.nn.init.normal_(parameter, std=0.02)
     return method
 
 
@@ -64,7 +64,8 @@ def test_networks_run_in_onnx_runtime_on_real_pairs(method: FusionMethod, tmp_pa
     assert _export(checkpoint, tmp_path / "method.onnx") == 0
     record = json.loads((tmp_path / "method.json").read_text())
     session = runtime.InferenceSession((tmp_path / "method.onnx").read_bytes())
-    loaded = load_method(checkpoint).eval()
+    # PyTorch's group normalisation of channels-last maps is what would be a hundred times further from float64
+    loaded = load_method(checkpoint).eval().to(memory_format=torch.contiguous_format)
     for height, width in ((208, 256), (176, 272)):
         a = to_tensor(read_image(shared / "data/MSRS/test/ir/00081D.png", 1))[None, :, :height, :width]
         b = to_tensor(read_image(shared / "data/MSRS/test/vi/00081D.png", 3))[None, :, :height, :width]
@@ -78,7 +79,7 @@ def test_networks_run_in_onnx_runtime_on_real_pairs(method: FusionMethod, tmp_pa
         with torch.no_grad(), given_noise(noise):
             expected = loaded(batch)
         for name, image in zip(record["outputs"], found, strict=True):
-            np.testing.assert_allclose(image, expected[name].numpy(), atol=1e-4)
+            np.testing.assert_allclose(image, expected[name].numpy(), atol=1e-5)
     assert record["sizes"] == "any"
 
 

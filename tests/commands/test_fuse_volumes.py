@@ -193,13 +193,11 @@ def test_where_volumes_and_videos_are_not_taken_that_is_said(
         _save(tmp_path / "set" / folder / "1.nii.gz", np.zeros(SHAPE, np.uint8))
         (tmp_path / "set" / folder / "2.mp4").write_bytes(b"x")
     volume = str(tmp_path / "set" / "ir" / "1.nii.gz")
-    with pytest.raises(UserError, match=r"is a volume, which only `fuse` takes: save its slices"):
+    with pytest.raises(UserError, match=r"is a volume, which only `fuse` and `evaluate` take: save its slices"):
         read_image(volume)
-    assert main(["evaluate", "--source-a", volume, "--source-b", volume, "--fused", volume]) == 1
-    assert "is a volume, which only `fuse` takes" in capsys.readouterr().err
     line = ["degrade", "--input", str(tmp_path / "set"), "--output", str(tmp_path / "out"), "--scenario", "blur"]
     assert main(line) == 1
-    assert "only `fuse` takes any, save the slices as images" in capsys.readouterr().err
+    assert "volumes are for `fuse` and `evaluate`, save the slices as images" in capsys.readouterr().err
     with pytest.raises(UserError, match="no images in"):
         FusionData(str(tmp_path / "set"), {"a": "ir", "b": "vi"}).setup("test")
     write_image(tmp_path / "x.png", np.zeros((8, 8), np.uint8))

@@ -31,7 +31,7 @@ def is_video(place: str) -> bool:
     return Path(place).suffix.lower() in VIDEOS
 
 
-class _Track(Protocol):
+class Track(Protocol):
     """The frames of one source, in order."""
 
     window: Window
@@ -48,7 +48,7 @@ class _Track(Protocol):
         """What a frame is, for the record."""
 
 
-class _VideoTrack:
+class VideoTrack:
     """The frames of a video file."""
 
     def __init__(self, place: str, window: Window) -> None:
@@ -84,7 +84,7 @@ class _VideoTrack:
         return {**self.file, "frame": index}
 
 
-class _FolderTrack:
+class FolderTrack:
     """Images that are the frames of a scene."""
 
     def __init__(self, files: Sequence[Path], window: Window) -> None:
@@ -118,10 +118,11 @@ class FramePairs:
     """
 
     def __init__(
-        self, tracks: Mapping[str, _Track], numbers: Sequence[tuple[int, int]], names: list[str], reading: Reading
+        self, tracks: Mapping[str, Track], numbers: Sequence[tuple[int, int]], names: list[str], reading: Reading
     ) -> None:
         self.names = names
         self._tracks, self._numbers, self._reading = tracks, numbers, reading
+        self._labels = {side: track.label for side, track in tracks.items()}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -132,13 +133,20 @@ class FramePairs:
         Raises:
             UserError: If it cannot be used.
         """
-        files = {side: track.label for side, track in self._tracks.items()}
+        # one name for all frames: the noise of a sampler stands still, so that nothing flickers
+        return self._reading.batch(self.images(index), self._labels, "frames")
+
+    def images(self, index: int) -> dict[str, np.ndarray]:
+        """Both frames (H, W, 1 or 3), uint8 or float32 in [0, 1].
+
+        Raises:
+            UserError: If one cannot be read, or their sizes do not fit each other.
+        """
         images = {
             side: track.read(number)
             for (side, track), number in zip(self._tracks.items(), self._numbers[index], strict=True)
         }
-        # one name for all frames: the noise of a sampler stands still, so that nothing flickers
-        return self._reading.batch(fit_sizes(images, files, self._reading.resize), files, "frames")
+        return fit_sizes(images, self._labels, self._reading.resize)
 
     def sources(self, index: int) -> dict[str, Any]:
         """The two frames."""
@@ -163,7 +171,7 @@ class Frames:
         files = [list(files.values()) for files in pairs.values()]
         self.files = [path for pair in files for path in pair]
         tracks = {
-            side: _FolderTrack([pair[number] for pair in files], window)
+            side: FolderTrack([pair[number] for pair in files], window)
             for number, (side, window) in enumerate(zip("ab", reading.windows, strict=True))
         }
         chosen = frame_span(span, len(names))
@@ -202,7 +210,7 @@ class Film:
                 raise UserError(
                     f"{option} {place} is no video, but the other source is: give two videos, or two folders"
                 )
-        a, b = (_VideoTrack(place, window) for place, window in zip(places.values(), reading.windows, strict=True))
+        a, b = (VideoTrack(place, window) for place, window in zip(places.values(), reading.windows, strict=True))
         self.rate = a.rate
         self.files = [Path(a.label), Path(b.label)]
         numbers = _synchronized(a, b, sync)
@@ -263,7 +271,7 @@ def frame_span(span: str | None, count: int) -> range:
     return chosen
 
 
-def _synchronized(a: _VideoTrack, b: _VideoTrack, sync: Sync | None) -> list[tuple[int, int]]:
+def _synchronized(a: VideoTrack, b: VideoTrack, sync: Sync | None) -> list[tuple[int, int]]:
     """Which frame of a goes with which of b."""
     if sync is None:
         sides = f"`{a.label}` has {len(a)} frames at {a.rate:.6g} a second and `{b.label}` {len(b)} at {b.rate:.6g}"

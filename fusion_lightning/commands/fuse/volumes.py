@@ -26,6 +26,7 @@ from fusion_lightning.imaging.volumes import (
     slices,
     write_volume,
 )
+from fusion_lightning.imaging.windows import Window
 
 
 def holds_volumes(place: str) -> bool:
@@ -35,6 +36,41 @@ def holds_volumes(place: str) -> bool:
         return is_nifti(path)
     found = list(path.iterdir())
     return any(map(is_nifti, found)) and not any(one.suffix.lower() in SUFFIXES for one in found)
+
+
+def pair_volumes(places: Mapping[str, str]) -> dict[str, dict[str, Path]]:
+    """Volumes that belong together, by name; single ones do whatever they are called.
+
+    Args:
+        places: Option -> a NIfTI file, a folder of them, or a folder of DICOM slices.
+
+    Returns:
+        Name -> option -> a file, or a folder of DICOM slices.
+
+    Raises:
+        UserError: If volumes are missing or have no partner.
+    """
+    found = {option: _find(place, option) for option, place in places.items()}
+    if all(len(volumes) == 1 for volumes in found.values()):
+        name = next(iter(next(iter(found.values()))))
+        return {name: {option: next(iter(volumes.values())) for option, volumes in found.items()}}
+    return pair_by_name(
+        found, {option: f"{option} {place}" for option, place in places.items()}, "complete or remove them"
+    )
+
+
+def seen_slices(volume: Volume, window: Window, axis: Axis) -> np.ndarray:
+    """The slices of a volume through its window, (N, H, W, 1 or 3), uint8 or float32 in [0, 1].
+
+    Raises:
+        UserError: If the window has to be named.
+    """
+    values = volume.values
+    if values.dtype != np.uint8 or window.name not in ("", "none"):
+        values = window.apply(values, volume.full, volume.path)
+    stacked = slices(values if values.ndim == 4 else values[..., None], volume.affine, axis)
+    flat = stacked.reshape(-1, *stacked.shape[2:])
+    return stacked if shows_color(flat) else to_grey(flat).reshape(*stacked.shape[:3], 1)
 
 
 class Volumes:
@@ -52,13 +88,7 @@ class Volumes:
     def __init__(self, places: Mapping[str, str], reading: Reading, axis: Axis) -> None:
         if reading.resize is not None:
             raise UserError("--resize is for images: two volumes have one grid already")
-        found = {option: _find(place, option) for option, place in places.items()}
-        if all(len(volumes) == 1 for volumes in found.values()):
-            name, *_ = found["--source-a"]
-            self._pairs = {name: {option: next(iter(volumes.values())) for option, volumes in found.items()}}
-        else:
-            where = {option: f"{option} {place}" for option, place in places.items()}
-            self._pairs = pair_by_name(found, where, "complete or remove them")
+        self._pairs = pair_volumes(places)
         self._reading, self._axis = reading, axis
         self.files = [file for files in self._pairs.values() for path in files.values() for file in _contents(path)]
         self.names = list(self._pairs)
@@ -118,14 +148,10 @@ class _Slices:
         self._reading, self._axis = reading, axis
         self._shape, self._affine = b.values.shape[:3], b.affine
         self._labels = {"a": a.path, "b": b.path}
-        self._slices: dict[str, np.ndarray] = {}
-        for (side, volume), window in zip({"a": a, "b": b}.items(), reading.windows, strict=True):
-            values = volume.values
-            if values.dtype != np.uint8 or window.name not in ("", "none"):
-                values = window.apply(values, volume.full, volume.path)
-            stacked = slices(values if values.ndim == 4 else values[..., None], volume.affine, axis)
-            flat = stacked.reshape(-1, *stacked.shape[2:])
-            self._slices[side] = stacked if shows_color(flat) else to_grey(flat).reshape(*stacked.shape[:3], 1)
+        self._slices = {
+            side: seen_slices(volume, window, axis)
+            for (side, volume), window in zip({"a": a, "b": b}.items(), reading.windows, strict=True)
+        }
         colored = any(one.shape[3] == 3 for one in self._slices.values()) or reading.colormap_a is not None
         if colored and bits == 16:
             raise UserError("--bits 16: NIfTI holds colours of 8 bits; leave it out, or fuse grey volumes")

@@ -4,27 +4,26 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from fusion_lightning.commands.statistics import Scores, comparison, differences, summary, undefined
 from fusion_lightning.commands.tables import Format, print_table
-from fusion_lightning.datamodules.check import check_pairs
-from fusion_lightning.datamodules.pairing import pair_images
-from fusion_lightning.datamodules.pairs import Side, fit_sizes
+from fusion_lightning.datamodules.pairs import Side
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
-from fusion_lightning.imaging.io import SUFFIXES, read_image, resize_image
+from fusion_lightning.imaging.io import SUFFIXES
+from fusion_lightning.imaging.video import Sync
+from fusion_lightning.imaging.volumes import Axis
 from fusion_lightning.imaging.windows import Window
 from fusion_lightning.metrics import METRICS, to_grey_levels
 from fusion_lightning.text import printable
 
-Files = dict[str, Path]
-"""What a folder was given as (``--source-a``, ``--fused DIR``) -> the image in it."""
+if TYPE_CHECKING:
+    from fusion_lightning.commands.evaluate.images import Images
 
 _PROGRESS = Console(stderr=True)  # standard output holds the table and nothing else
 
@@ -39,20 +38,25 @@ def evaluate(
     window_a: str | None = None,
     window_b: str | None = None,
     resize: Side | None = None,
+    axis: Axis | None = None,
+    frames: str | None = None,
+    sync: Sync | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Score one or several folders of fused images against their sources, paired by name.
+    """Score one or several folders of fused images against their sources, paired by name; or volumes, or a video.
 
     Prints a table: mean ± standard deviation over the images. Several folders are compared: the best of every metric
     in bold, the second underlined, and the differences to the best with 95 % confidence intervals (paired bootstrap).
     Colour is scored as grey, and all as levels from 0 to 255. A source of lower resolution is enlarged to the other's
     size, which the fusion must have. An image for which a metric is undefined is named and left out of its mean.
+    Volumes are scored slice by slice and videos frame by frame, each source through one tone window, as `fuse` sees it.
 
     Args:
         source_a: The image, folder of images or pattern (``"DIR/*_IR.jpg"``) that carries intensity (infrared, PET,
-            SPECT, CT).
+            SPECT, CT); or a NIfTI file, a folder of them, or a video.
         source_b: The same for what carries detail (visible, MRI).
         fused: The fused image, folder of images or pattern; several to compare methods, called by their folders' names.
+            For a video also the folder of its frames.
         metrics: Names separated by commas, or ``all``.
         output: CSV file to write: one row per image and a final ``mean`` row; ``name``, then a column per metric.
             With several fused folders, one file for each: ``scores.csv`` becomes ``scores-METHOD.csv``.
@@ -60,20 +64,25 @@ def evaluate(
         window_a: Which values of source a become black and white, as when it was fused; see ``fuse``.
         window_b: The same for source b.
         resize: Bring both sources to the size of this one; without it, sides of different ratios are refused.
+        axis: Slices of volumes as in ``fuse``: ``axial`` (the default for NIfTI files), ``coronal`` or ``sagittal``.
+        frames: Which frames of two videos the fusion holds, ``FIRST:END``, as when it was fused.
+        sync: What paired the frames of the two videos, ``index`` or ``time``, as when they were fused.
         overwrite: Replace an output file that already exists.
 
     Raises:
         UserError: If a metric is unknown, the output exists, or images are unpaired, unreadable or of different
             sizes; nothing is written then.
     """
+    # it stands on Lightning, which takes seconds to load and which `--help` does without
+    from fusion_lightning.commands.evaluate.images import find_images
+
     names = metric_names(metrics)
     folders = _method_folders(fused)
     outputs = _outputs(output, list(folders), overwrite)
     windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
-    fused_places = {f"--fused {method}": place for method, place in folders.items()}
-    pairs = pair_images({"--source-a": source_a, "--source-b": source_b, **fused_places})
-    images = _Images(pairs, windows, resize)
-    check_pairs(images)
+    fusions = {f"--fused {method}": place for method, place in folders.items()}
+    sources = {"--source-a": source_a, "--source-b": source_b}
+    images = find_images(sources, fusions, windows, resize, axis, frames, sync)
     scores = _score(images, list(folders), names)
     if len(folders) == 1:
         print_table(summary(next(iter(scores.values())), len(images)), format)
@@ -135,34 +144,7 @@ def _outputs(output: str | None, methods: Sequence[str], overwrite: bool) -> dic
     return paths
 
 
-class _Images:
-    """The images of every pair: by its place, RGB or grey as float64 (1, C, H, W), levels divided by 255."""
-
-    def __init__(self, pairs: dict[str, Files], windows: tuple[Window, Window], resize: Side | None) -> None:
-        self.names = list(pairs)
-        self._pairs = list(pairs.values())
-        self._windows = dict(zip(("--source-a", "--source-b"), windows, strict=True))
-        self._resize = resize
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        files = {place: str(path) for place, path in self._pairs[index].items()}
-        full = Window("none", "--window")  # a fusion needs none
-        images = {place: read_image(path, None, self._windows.get(place, full)) for place, path in files.items()}
-        sources = {side: images.pop(place) for side, place in zip("ab", self._windows, strict=True)}
-        sources = fit_sizes(sources, dict(zip("ab", files.values(), strict=False)), self._resize)
-        height, width = (max(image.shape[axis] for image in sources.values()) for axis in (0, 1))
-        for place, image in images.items():
-            if image.shape[:2] != (height, width):
-                size = f"{image.shape[1]}×{image.shape[0]}"
-                raise UserError(f"`{files[place]}` has {size} pixels, but its sources have {width}×{height}")
-        images |= {f"--source-{side}": resize_image(image, (height, width)) for side, image in sources.items()}
-        return {place: _levels(image) for place, image in images.items()}
-
-
-def _score(images: _Images, methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Scores]:
+def _score(images: "Images", methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Scores]:
     """Method -> metric -> one value per pair."""
     definitions = {name: METRICS[name]() for name in metrics}
     scores: dict[str, Scores] = {method: {name: np.full(len(images), np.nan) for name in metrics} for method in methods}
@@ -176,12 +158,6 @@ def _score(images: _Images, methods: Sequence[str], metrics: Sequence[str]) -> d
                 except UserError as error:
                     raise UserError(f"{images.names[row]}: {error}") from error
     return scores
-
-
-def _levels(image: np.ndarray) -> Tensor:
-    """An image (1, C, H, W), float64: 8-bit levels divided by 255 exactly enough to be levels again."""
-    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].double()
-    return pixels / 255 if image.dtype == np.uint8 else pixels
 
 
 def _write(path: Path, names: Sequence[str], scores: Scores) -> None:
