@@ -233,7 +233,8 @@ class _Desk:
                 pytest.importorskip("nibabel").Nifti1Image(
                     np.arange(24**3, dtype=np.int16).reshape(24, 24, 24), np.eye(4)
                 ).to_filename(self.folder / word)
-            elif word in ("IR.mp4", "VIS.mp4"):
+            elif word in ("IR.mp4", "VIS.mp4", "DIR/IR.mp4"):
+                (self.folder / word).parent.mkdir(exist_ok=True)
                 frames = list(np.random.default_rng(0).integers(0, 256, (3, 64, 72), np.uint8))
                 write_video(self.folder / word, frames, 25, "mp4")
             elif word.startswith("DIR/*"):
