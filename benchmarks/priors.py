@@ -1,7 +1,7 @@
 """DDFM, CCF and RFfusion with the exact prior of a Gaussian field: what each does to pairs, whatever a network knows.
 
-    python -m benchmarks.priors --root DIR --pairs 3
-    python -m benchmarks.priors --root DIR --pairs 3 --prior logs/prior/RUN/checkpoints/last.ckpt
+    python -m benchmarks.priors --root DIR
+    python -m benchmarks.priors --root DIR --pairs 4 --prior logs/prior/RUN/checkpoints/last.ckpt
 
 DIR is RoadScene's folder. The field has the mean and the power spectrum of training pairs, at every test pair's own
 size: a perfect prior of its kind, one Fourier transform per call. Printed are means over the test pairs: the five
@@ -102,7 +102,7 @@ def _asking(method: RFFusion) -> RFFusion:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="RoadScene's folder")
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=1, help="each is about a minute of one core")
     parser.add_argument("--others", type=int, default=16, help="training pairs that the spectrum is of")
     parser.add_argument("--prior", help="a trained prior instead of the Gaussian one")
     parser.add_argument("--images", type=Path, help="where to write the fusions")
