@@ -1,37 +1,35 @@
 """The registration that ``--align`` names, and what it makes of a pair."""
 
-from typing import Literal
-
 import torch
 
-from fusion_lightning.batch import FusionBatch, to_device
+from fusion_lightning.batch import FusionBatch, clean, sources, to_device
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging import warps
-from fusion_lightning.methods import ClassicalRegistration, FusionMethod, RegistrationNet, load_method
-from fusion_lightning.text import printable
+from fusion_lightning.methods import Registration, build_method
 
-CLASSICAL: Literal["classical"] = "classical"
+CLASSICAL = "classical"
 """The registration that needs no training."""
 
 
-def open_registration(name: str) -> FusionMethod:
-    """The registration of a name: ``classical``, or the checkpoint of a `RegistrationNet`.
+def open_registration(name: str) -> Registration:
+    """The registration of a name: ``classical``, or what `build_method` makes of it.
 
     Raises:
-        UserError: If it is neither.
+        UserError: If there is none of that name, or it does not register.
     """
-    if name == CLASSICAL:
-        return ClassicalRegistration().eval()
-    if not name.endswith(".ckpt"):
-        raise UserError(f"--align must be `{CLASSICAL}` or the .ckpt file of a RegistrationNet, but got {name!r}")
-    return load_method(name, RegistrationNet).eval()
+    registration = build_method("ClassicalRegistration" if name == CLASSICAL else name)
+    if not isinstance(registration, Registration):
+        raise UserError(f"--align {name} is a {type(registration).__name__}, which does not register: try {CLASSICAL}")
+    return registration
 
 
 @torch.inference_mode()
-def aligned(registration: FusionMethod, batch: FusionBatch) -> FusionBatch:
-    """A pair (a batch of one) whose source a lies in the frame of b; says how far its pixels moved."""
-    output = registration.fuse(to_device(batch, registration.device))
-    warp, image = output["warp_a"], output["restored_a"].cpu()
+def aligned(registration: Registration, batch: FusionBatch) -> tuple[FusionBatch, str]:
+    """A pair (a batch of one) whose source a lies in the frame of b, and how far its pixels moved, or why not."""
+    there = to_device(batch, registration.device)
+    a, b = sources(there)
+    warp, (refused,) = registration.find_warps(a, b)
+    delivered, known = (warps.sample(image, warp.to(image)).cpu() for image in (a, clean(there)[0]))
     moved = (warp - warps.identity((warp.shape[-2], warp.shape[-1]), warp)).norm(dim=1).mean()
-    print(f"{printable(batch['name'][0])}: source a moved by {moved:.1f} pixels on average")
-    return FusionBatch(**{**batch, "source_a": image, "clean_a": image})
+    remark = f"source a is not aligned: {refused}" if refused else f"source a moved by {moved:.1f} pixels on average"
+    return FusionBatch(**{**batch, "source_a": delivered, "clean_a": known}), remark

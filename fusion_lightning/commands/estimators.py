@@ -7,7 +7,6 @@ from fusion_lightning.batch import MODALITIES, FusionBatch, to_device
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.methods import ClassicalEstimator, Estimator, build_method
 from fusion_lightning.methods.degradation_estimator import with_degradation
-from fusion_lightning.text import printable
 
 
 def open_estimator(name: str | None) -> Estimator:
@@ -37,10 +36,8 @@ class Estimating:
     estimator: Estimator
     sides: Sequence[str]
 
-    def __call__(self, batch: FusionBatch) -> FusionBatch:
-        """A pair (a batch of one) with the degradation that was found, which is printed."""
+    def __call__(self, batch: FusionBatch) -> tuple[FusionBatch, str]:
+        """A pair (a batch of one) with the degradation that was found, and what that is."""
         (texts,) = self.estimator.pair_texts(to_device(batch, self.estimator.device))
         found = {side: texts[side] for side in MODALITIES if side in self.sides}
-        name = printable(batch["name"][0])
-        print(f"{name}: {', '.join(f'source {side} {text}' for side, text in found.items())}")
-        return with_degradation(batch, [found])
+        return with_degradation(batch, [found]), ", ".join(f"source {side} {text}" for side, text in found.items())

@@ -39,7 +39,7 @@ from fusion_lightning.methods.mask_difuser import MaskDiFuser
 from fusion_lightning.methods.murf import MURFusion
 from fusion_lightning.methods.pmgi import PMGI
 from fusion_lightning.methods.prior import UnconditionalPrior
-from fusion_lightning.methods.registration import ClassicalRegistration, RegistrationNet
+from fusion_lightning.methods.registration import ClassicalRegistration, Registration, RegistrationNet
 from fusion_lightning.methods.restore_then_fuse import RestoreThenFuse
 from fusion_lightning.methods.restormer import Restormer
 from fusion_lightning.methods.rffusion import RFFusion
@@ -82,6 +82,7 @@ __all__ = [
     "Maximum",
     "Overlay",
     "RFFusion",
+    "Registration",
     "RegistrationNet",
     "RestoreThenFuse",
     "Restormer",

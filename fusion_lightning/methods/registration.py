@@ -21,7 +21,7 @@ _LOOKS = 3
 """How often a network looks at a pair: what is far comes nearer each time."""
 
 
-class _Registration(FusionMethod):
+class Registration(FusionMethod):
     """Base of registrations: a subclass finds warps, and says which of them it does not trust."""
 
     def find_warps(self, a: Tensor, b: Tensor) -> tuple[Tensor, list[str | None]]:
@@ -47,7 +47,7 @@ class _Registration(FusionMethod):
         return FusionOutput(restored_a=warps.sample(a, found.to(a)), restored_b=b, warp_a=found)
 
 
-class ClassicalRegistration(_Registration):
+class ClassicalRegistration(Registration):
     """Registration without training: the affine map under which normalised edges correlate best, if it can be trusted.
 
     A source a in colour (PET, SPECT) has no edges of that kind and is left as it is, and so are images that are flat,
@@ -73,7 +73,7 @@ class ClassicalRegistration(_Registration):
         return None
 
 
-class RegistrationNet(_Registration):
+class RegistrationNet(Registration):
     """A network that registers: an affine warp, and a bend on top of it.
 
     Trained on aligned pairs whose source a is moved by the effect ``misalign``, best among other effects.

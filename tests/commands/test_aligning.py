@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_lightning.batch import FusionBatch, SampleDegradation
+from fusion_lightning.commands.aligning import aligned, open_registration
 from fusion_lightning.commands.fuse import fuse
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image, write_image
@@ -43,18 +45,31 @@ def test_ghosts_go(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert np.abs(read_image(written, 1) - (255 - b))[20:-20, 20:-20].mean() < 3
 
 
+def test_the_clean_version_of_a_moves_with_it() -> None:
+    b = torch.from_numpy(_scene(0)).float()[None, None]
+    a = torch.roll(1 - b, (-4, 6), dims=(2, 3))
+    noisy = (a + 0.02 * torch.randn_like(a)).clamp(0, 1)
+    known = SampleDegradation(scenario="chosen", a=[], b=[])
+    batch = FusionBatch(source_a=noisy, source_b=b, clean_a=a, clean_b=b, degradation=[known], name=["one"])
+    moved, remark = aligned(open_registration("classical"), batch)
+    assert remark.startswith("source a moved by 7.")
+    inner = (..., slice(20, -20), slice(20, -20))
+    assert (moved["clean_a"] - (1 - b))[inner].abs().mean() < 0.01
+    assert torch.equal(moved["source_b"], b)
+
+
 def test_a_trained_registration_is_taken_from_its_checkpoint(folder: Path) -> None:
     torch.manual_seed(0)
     path = save(RegistrationNet("tiny"), folder / "net.ckpt")
     assert _fuse(folder, "net", align=path) > 0
-    with pytest.raises(UserError, match="but a RegistrationNet is needed"):
+    with pytest.raises(UserError, match="is a Average, which does not register: try classical"):
         _fuse(folder, "other", align=save(Average(), folder / "average.ckpt"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"align": "affine"}, "--align must be `classical` or the .ckpt file"),
+        ({"align": "affine"}, "there is no method 'affine'"),
         ({"align": "classical", "noise": 0.1}, "--align moves pixels"),
         ({"align": "classical", "degradation_a": "blur(sigma=2)"}, "--align moves pixels"),
         ({"align": "classical", "frames": "all"}, "--align is for images"),

@@ -1,24 +1,27 @@
 """The page in the browser, without a browser: what it computes, and what the command says."""
 
+import re
 import socket
 import struct
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from fusion_lightning.commands.app.fusion import EXAMPLES, SCORES, Choices, draw_example, fuse_files, open_menu
+from fusion_lightning.commands.app.fusion import EXAMPLES, SCORES, Choices, draw_example, fuse_files, open_tools
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
-from fusion_lightning.methods import CLEDStage2
+from fusion_lightning.methods import CLEDStage2, DRFusion
 from fusion_lightning.zoo import BEST
 from tests.conftest import save
+from tests.imaging.test_registration import _scene
 
-MENU = open_menu([], "cpu")
+TOOLS = open_tools([], "ClassicalEstimator", "classical", "cpu")
 
 
 @pytest.fixture
@@ -39,23 +42,23 @@ def test_the_page_writes_what_fuse_writes(options: list[str], tmp_path: Path) ->
     command = ["fuse", f"--source-a={a}", f"--source-b={b}", f"--output={tmp_path}/out", "--method=wavelet", *options]
     assert main(command) == 0
     chosen = {"windows": ("minmax", ""), "resize": "b", "colormap_a": "hot"} if options else {}
-    result = fuse_files(Choices(str(a), str(b), "wavelet", **chosen), MENU, tmp_path)  # type: ignore[arg-type]
+    result = fuse_files(Choices(str(a), str(b), "wavelet", **chosen), TOOLS, tmp_path)  # type: ignore[arg-type]
     assert result.file.read_bytes() == (tmp_path / "out" / "a.png").read_bytes()
     assert not result.scores  # too small
     assert result.against == "the sources"
 
 
-@pytest.mark.parametrize("kind", EXAMPLES)
-def test_examples_are_drawn_anew_and_fused(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "method"), zip(EXAMPLES, (BEST, "laplacian"), strict=True))
+def test_examples_are_drawn_anew_and_fused(kind: str, method: str, tmp_path: Path) -> None:
     pairs = [draw_example(kind, number, tmp_path) for number in (0, 1, 0)]  # type: ignore[arg-type]
     assert pairs[0] == pairs[2] != pairs[1]
     a, b = map(str, pairs[1])
-    assert fuse_files(Choices(a, b, BEST), MENU, tmp_path).fused.shape == (320, 320, 3)
+    assert fuse_files(Choices(a, b, method), TOOLS, tmp_path).fused.shape == (320, 320, 3)
 
 
 def test_a_degraded_pair_is_scored_against_the_clean_one(street: tuple[str, str], tmp_path: Path) -> None:
     clean, dark = (
-        fuse_files(Choices(*street, "average", severities={"b": {"low_light": level}}), MENU, tmp_path)
+        fuse_files(Choices(*street, "average", severities={"b": {"low_light": level}}), TOOLS, tmp_path)
         for level in (0, 4)
     )
     assert dark.against == "the clean sources"
@@ -69,20 +72,60 @@ def test_strengths_steps_and_restored_sources_of_a_method_that_has_them(
     street: tuple[str, str], tmp_path: Path
 ) -> None:
     name = save(CLEDStage2(size="tiny", restorer={"size": "tiny", "sampling_steps": 1}), tmp_path / "cled.ckpt")
-    menu = open_menu([name], "cpu")
-    assert next(iter(menu)) == BEST
+    tools = open_tools([name], "ClassicalEstimator", "classical", "cpu")
+    assert next(iter(tools.methods)) == BEST
     kept = Choices(*street, name, controls={"strength_a": 0, "strength_b": 0}, severities={"b": {"noise": 3}})
-    result = fuse_files(kept, menu, tmp_path)
+    result = fuse_files(kept, tools, tmp_path)
     restored = dict(result.parts)
     np.testing.assert_array_equal(restored["b, restored"], result.sources["b"])
     assert result.scores["PSNR_b"] == pytest.approx(result.scores["PSNR_b_in"], abs=0.1)
     assert result.steps is None
-    removed = fuse_files(Choices(*street, name, severities={"b": {"noise": 3}}, steps=True), menu, tmp_path)
+    removed = fuse_files(Choices(*street, name, severities={"b": {"noise": 3}}, steps=True), tools, tmp_path)
     assert (dict(removed.parts)["b, restored"] != removed.sources["b"]).any()
     assert removed.steps is not None
     assert removed.steps.shape[1] > 1000
     # hidden knobs, which a rule does not have, are passed over
-    fuse_files(Choices(*street, "guided", controls={"strength_a": 0, "balance": 1}, steps=True), menu, tmp_path)
+    fuse_files(Choices(*street, "guided", controls={"strength_a": 0, "balance": 1}, steps=True), tools, tmp_path)
+
+
+def test_16_bits_are_those_that_fuse_writes(street: tuple[str, str], tmp_path: Path) -> None:
+    a, b = street
+    line = ["fuse", f"--source-a={a}", f"--source-b={b}", f"--output={tmp_path}/out", "--method=guided", "--bits=16"]
+    assert main(line) == 0
+    deep = fuse_files(Choices(a, b, "guided", bits=16), TOOLS, tmp_path)
+    assert deep.file.read_bytes() == (tmp_path / "out" / Path(a).name).read_bytes()
+    assert deep.fused.dtype == np.uint8
+    plain = fuse_files(Choices(a, b, "guided"), TOOLS, tmp_path)
+    assert np.abs(deep.fused.astype(int) - plain.fused).max() <= 1
+    assert deep.scores["SSIM"] == pytest.approx(plain.scores["SSIM"], abs=1e-3)
+
+
+def test_source_a_is_aligned_or_the_page_says_why_not(tmp_path: Path) -> None:
+    b = _scene(0)
+    a = cv2.warpAffine(1 - b, np.array([[1.0, 0, 6], [0, 1, -4]]), (200, 160), borderMode=cv2.BORDER_REPLICATE)
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, image in zip(files, (a, b), strict=True):
+        write_image(path, np.rint(255 * image).astype(np.uint8))
+    choices = Choices(*map(str, files), "average", align=True)
+    result = fuse_files(choices, TOOLS, tmp_path)
+    assert result.remarks == ["source a moved by 7.2 pixels on average"]  # √(6² + 4²)
+    moved, still = (image.astype(int)[20:-20, 20:-20] for image in (result.sources["a"], result.sources["b"]))
+    assert np.abs(moved - (255 - still)).mean() < 3
+    flat = tmp_path / "flat.png"
+    write_image(flat, np.full((160, 200), 99, np.uint8))
+    (remark,) = fuse_files(replace(choices, a=str(flat)), TOOLS, tmp_path).remarks
+    assert remark.startswith("source a is not aligned: ")
+
+
+def test_what_went_wrong_is_found_out_for_methods_that_undo_it(street: tuple[str, str], tmp_path: Path) -> None:
+    name = save(DRFusion(size="tiny"), tmp_path / "drfusion.ckpt")
+    tools = open_tools([name], "ClassicalEstimator", "classical", "cpu")
+    choices = Choices(*street, name, severities={"b": {"noise": 4}}, auto=("a", "b"))
+    (remark,) = fuse_files(choices, tools, tmp_path).remarks
+    assert re.search(r"source b .*noise\(sigma=\d+", remark)
+    assert fuse_files(replace(choices, method="average"), tools, tmp_path).remarks == []  # a hidden knob
+    with pytest.raises(UserError, match="leaves nothing that could be undone"):
+        fuse_files(replace(choices, align=True), tools, tmp_path)
 
 
 def test_what_cannot_be_fused_is_said_in_a_sentence(street: tuple[str, str], tmp_path: Path) -> None:
@@ -104,11 +147,11 @@ def test_what_cannot_be_fused_is_said_in_a_sentence(street: tuple[str, str], tmp
         (a, str(tmp_path / "none.png"), "none.png"),
     ):
         with pytest.raises(UserError) as found:
-            fuse_files(Choices(one, other, BEST), MENU, tmp_path)
+            fuse_files(Choices(one, other, BEST), TOOLS, tmp_path)
         assert words in str(found.value)
         assert str(tmp_path) not in str(found.value)
     with pytest.raises(UserError, match="`method` must be one of"):
-        fuse_files(Choices(a, b, f"{tmp_path}/evil.ckpt"), MENU, tmp_path)
+        fuse_files(Choices(a, b, f"{tmp_path}/evil.ckpt"), TOOLS, tmp_path)
 
 
 def test_a_format_that_shows_no_size_beforehand_is_measured_afterwards(
@@ -118,7 +161,7 @@ def test_a_format_that_shows_no_size_beforehand_is_measured_afterwards(
     write_image(tmp_path / "a.png", np.zeros((20, 20), np.uint8))
     monkeypatch.setattr("fusion_lightning.commands.app.fusion.LARGEST", 1599)
     with pytest.raises(UserError, match=r"^`b\.hdr` has more than"):
-        fuse_files(Choices(str(tmp_path / "a.png"), str(tmp_path / "b.hdr"), BEST), MENU, tmp_path)
+        fuse_files(Choices(str(tmp_path / "a.png"), str(tmp_path / "b.hdr"), BEST), TOOLS, tmp_path)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -19,11 +19,13 @@ import pytest
 
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
+from fusion_lightning.zoo import BEST
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _SERVER = """
 import sys
 from fusion_lightning.main import main
+from fusion_lightning.zoo import BEST
 log = open(sys.argv[1], "a", buffering=1)
 def watch(event, arguments):
     if event == "socket.connect":
@@ -109,6 +111,8 @@ def test_two_files_are_uploaded_fused_scored_and_downloaded(page: Any, tmp_path:
     page.get_by_role("button", name="How the files are read").click()
     page.get_by_label("window a").fill("raw:7000,9000")
     page.get_by_label("window a").press("Enter")
+    page.get_by_label("16", exact=True).check()
+    assert page.get_by_label("Method").input_value() == BEST
     _fuse(page)
     problem.get_by_text(re.compile("cannot decode the image broken.png", re.IGNORECASE)).wait_for()
     page.get_by_label("Clear").last.click()
@@ -121,7 +125,7 @@ def test_two_files_are_uploaded_fused_scored_and_downloaded(page: Any, tmp_path:
         page.get_by_text("Download the fusion").click()
     assert download.value.suggested_filename == "thermal_fused.png"
     command = ["fuse", f"--source-a={tmp_path}/thermal.png", f"--source-b={tmp_path}/visible.png"]
-    assert main([*command, "--window-a=raw:7000,9000", "--method=laplacian", f"--output={tmp_path}/out"]) == 0
+    assert main([*command, "--window-a=raw:7000,9000", "--bits=16", f"--output={tmp_path}/out"]) == 0
     np.testing.assert_array_equal(read_image(download.value.path()), read_image(tmp_path / "out" / "thermal.png"))
 
 
@@ -133,10 +137,16 @@ def test_the_page_has_no_other_name(server: tuple[str, Path]) -> None:
 
 def test_an_example_is_drawn_degraded_and_compared_with_either_source(page: Any) -> None:
     page.get_by_role("button", name="Degrade a clean pair first").click()
-    assert not page.get_by_label("Balance").first.is_visible()
+    assert page.get_by_label("Balance").first.is_visible()
+    page.get_by_label("Method").click()
+    page.get_by_role("option", name="laplacian").click()
+    page.get_by_label("Balance").first.wait_for(state="hidden")
     page.get_by_label("low light").first.fill("4")
     page.get_by_label("low light").first.press("Enter")
+    assert not page.get_by_label("Find out what went wrong").first.is_visible()
+    page.get_by_label("Bring source a into the frame of b first").check()
     page.get_by_role("button", name="Draw a street").click()
+    page.get_by_text(re.compile("Source a (moved by|is not aligned)")).wait_for()
     page.get_by_text("scored against the clean sources").wait_for()
     page.get_by_text("source b | fusion").wait_for()
     page.get_by_label("beside source a").check()

@@ -14,7 +14,13 @@ HOST = "127.0.0.1"
 """The only address the page is served at: no other machine reaches it."""
 
 
-def app(methods: list[str] | None = None, port: int = 7860, device: str = "auto") -> None:
+def app(
+    methods: list[str] | None = None,
+    estimator: str = "ClassicalEstimator",
+    align: str = "classical",
+    port: int = 7860,
+    device: str = "auto",
+) -> None:
     """Fuse two images in the browser, on a page that this machine serves to itself alone.
 
     The page sends nothing elsewhere and fetches nothing from elsewhere. Uploads and results lie in a temporary folder,
@@ -23,11 +29,13 @@ def app(methods: list[str] | None = None, port: int = 7860, device: str = "auto"
     Args:
         methods: More methods for the page's menu, each as ``fuse --method`` takes it: a ``.ckpt`` file written by
             ``fit``, ``ifcnn=FILE``, ``overlay:0.3`` …
+        estimator: What finds out degradations where that is asked for, as in ``fuse --estimator``.
+        align: What brings source a into the frame of b where that is asked for, as in ``fuse --align``.
         port: Where the page is served: ``http://127.0.0.1:PORT``.
         device: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU when there is one.
 
     Raises:
-        UserError: If Gradio is not installed, the port is taken, or a method cannot be opened.
+        UserError: If Gradio is not installed, the port is taken, or something cannot be opened.
     """
     _check_port(port)
     if find_spec("gradio") is None:
@@ -39,13 +47,13 @@ def app(methods: list[str] | None = None, port: int = 7860, device: str = "auto"
         # it asks its own server whether that is there, and a proxy could not tell
         beside = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
         os.environ["no_proxy"] = f"{beside},{HOST}" if beside else HOST
-        from fusion_lightning.commands.app.fusion import open_menu
+        from fusion_lightning.commands.app.fusion import open_tools
         from fusion_lightning.commands.app.page import build_page, serve
 
-        page = build_page(open_menu(methods or [], device), Path(folder))
+        page = build_page(open_tools(methods or [], estimator, align, device), Path(folder))
         serve(page, HOST, port)
-        print(f"the page is at http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
         try:
+            print(f"the page is at http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             page.close(verbose=False)

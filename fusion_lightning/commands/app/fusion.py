@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
+from torch import Tensor
 
 from fusion_lightning.batch import MODALITIES, Controls, FusionBatch, FusionOutput, SampleDegradation, sources
+from fusion_lightning.commands.aligning import open_registration
 from fusion_lightning.commands.devices import find_device
+from fusion_lightning.commands.estimators import Estimating, open_estimator
 from fusion_lightning.commands.fuse.images import SourcePairs
 from fusion_lightning.commands.fuse.work import Job, Reading
 from fusion_lightning.commands.tiling import find_tile
@@ -20,7 +23,7 @@ from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.convert import to_image, to_tensor
 from fusion_lightning.imaging.io import write_image
 from fusion_lightning.imaging.windows import Window
-from fusion_lightning.methods import FusionMethod, build_method
+from fusion_lightning.methods import Estimator, FusionMethod, Registration, build_method
 from fusion_lightning.methods.vocabulary import ready_names
 from fusion_lightning.metrics import FusionMetric, fusion_metrics
 from fusion_lightning.scoring import score_images
@@ -49,23 +52,29 @@ class Choices:
         a: The file of source a; None as long as there is none.
         b: The file of source b.
         method: What fuses, as the menu calls it.
+        align: Whether source a is brought into the frame of b first.
+        auto: The sources whose degradation is found out, for methods that undo a known one.
         windows: The tone windows of a and b, as `Window` takes them; empty is none.
         resize: The source whose size both get.
         colormap_a: The palette in which a grey source a is drawn.
         severities: Source -> degradation -> severity from 0 (none) to 5, applied before the pair is fused.
         controls: Strengths and balance; those that the method does not have are left as they are.
         steps: Whether the steps of a diffusion are drawn.
+        bits: 8 or 16 per channel of the file.
     """
 
     a: str | None
     b: str | None
     method: str
+    align: bool = False
+    auto: Sequence[Side] = ()
     windows: tuple[str, str] = ("", "")
     resize: Side | None = None
     colormap_a: str | None = None
     severities: Mapping[Side, Mapping[str, int]] = field(default_factory=dict)
     controls: Mapping[str, float] = field(default_factory=dict)
     steps: bool = False
+    bits: Literal[8, 16] = 8
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,13 @@ class Result:
 
     Attributes:
         fused: The fusion.
-        file: The same as a PNG file.
+        file: The same as a PNG file, of as many bits as were asked for.
         sources: The sources as the method saw them.
         parts: Captions and images of what else the method made.
         steps: The trajectory as one sheet, if it was asked for.
         scores: Those of the fusion, and those of restored sources that were degraded.
         against: What the fusion was scored against.
+        remarks: How far source a was moved, and what degradation was found.
         seconds: How long fusing took.
     """
 
@@ -90,17 +100,34 @@ class Result:
     steps: np.ndarray | None
     scores: dict[str, float]
     against: str
+    remarks: list[str]
     seconds: float
 
 
-def open_menu(names: Sequence[str], device: str) -> dict[str, FusionMethod]:
-    """The methods of the page by the names that `fuse` has for them: those that need no file, then `names`.
+@dataclass(frozen=True)
+class Tools:
+    """What the page works with.
+
+    Attributes:
+        methods: What fuses, by the names that `fuse` has for it.
+        estimator: What finds out degradations.
+        registration: What brings source a into the frame of b.
+    """
+
+    methods: Mapping[str, FusionMethod]
+    estimator: Estimator
+    registration: Registration
+
+
+def open_tools(names: Sequence[str], estimator: str, align: str, device: str) -> Tools:
+    """The methods that need no file and those of `names`, and what `fuse` would open for the other two.
 
     Raises:
         UserError: If one cannot be opened, or there is no such device.
     """
     place = find_device(device)
-    return {name: build_method(name).to(place) for name in dict.fromkeys([*ready_names(), *names])}
+    methods = {name: build_method(name).to(place) for name in dict.fromkeys([*ready_names(), *names])}
+    return Tools(methods, open_estimator(estimator).to(place), open_registration(align).to(place))
 
 
 def draw_example(kind: Kind, number: int, folder: Path) -> tuple[Path, Path]:
@@ -112,8 +139,8 @@ def draw_example(kind: Kind, number: int, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def fuse_files(choices: Choices, menu: Mapping[str, FusionMethod], folder: Path) -> Result:
-    """Read, degrade, fuse and score a pair, and write the fusion into a folder.
+def fuse_files(choices: Choices, tools: Tools, folder: Path) -> Result:
+    """Read, degrade, align, fuse and score a pair, and write the fusion into a folder.
 
     Raises:
         UserError: If a file cannot be used, the method does not fuse it, or it is too large.
@@ -121,8 +148,13 @@ def fuse_files(choices: Choices, menu: Mapping[str, FusionMethod], folder: Path)
     if choices.a is None or choices.b is None:
         missing = "two images" if choices.a is choices.b else f"source {'a' if choices.a is None else 'b'}"
         raise UserError(f"choose {missing} first, or draw an example")
-    check_choice("method", choices.method, menu)
-    method = menu[choices.method]
+    check_choice("method", choices.method, tools.methods)
+    method = tools.methods[choices.method]
+    auto = choices.auto if method.uses_degradation else ()
+    if choices.align and "a" in auto:
+        raise UserError(
+            "moving the pixels of source a leaves nothing that could be undone: align it, or find out what went wrong"
+        )
     files = {"a": Path(choices.a), "b": Path(choices.b)}
     try:
         batch = _degraded(_read(files, choices), choices)
@@ -137,19 +169,27 @@ def fuse_files(choices: Choices, menu: Mapping[str, FusionMethod], folder: Path)
     controls = Controls(**{name: choices.controls[name] for name in method.controls if name in choices.controls})
     draws_steps = choices.steps and type(method).trajectory_sheet is not FusionMethod.trajectory_sheet
     start = perf_counter()
-    images = Job(method, controls, False, None, 8, True, draws_steps, False, folder, {}).fuse(batch)
+    estimating = Estimating(tools.estimator, auto) if auto else None
+    registration = tools.registration if choices.align else None
+    job = Job(
+        method, controls, False, None, choices.bits, True, draws_steps, False, folder, {}, estimating, registration
+    )
+    is_clean = batch["degradation"][0]["scenario"] == "delivered"
+    batch, remarks = job.prepared(batch)
+    images = job.fuse_prepared(batch)
     seconds = perf_counter() - start
     if "" not in images:
         raise UserError(f"{choices.method} restores, but does not fuse: choose another method")
     write_image(file := folder / f"{files['a'].stem}_fused.png", images[""])
     return Result(
-        fused=images[""],
+        fused=_shown(images[""]),
         file=file,
         sources={side: to_image(image[0]) for side, image in zip(MODALITIES, sources(batch), strict=True)},
-        parts=[(caption, images[part]) for part, caption in _CAPTIONS.items() if part in images],
+        parts=[(caption, _shown(images[part])) for part, caption in _CAPTIONS.items() if part in images],
         steps=images.get("trajectory"),
         scores=_scores(batch, images),
-        against="the clean sources" if batch["degradation"][0]["scenario"] != "delivered" else "the sources",
+        against="the sources" if is_clean else "the clean sources",
+        remarks=remarks,
         seconds=seconds,
     )
 
@@ -184,7 +224,7 @@ def _degraded(batch: FusionBatch, choices: Choices) -> FusionBatch:
 
 def _scores(batch: FusionBatch, images: Mapping[str, np.ndarray]) -> dict[str, float]:
     """What `evaluate` would say of the images as they are written."""
-    named = {part or "fused": to_tensor(image)[None] for part, image in images.items() if part != "trajectory"}
+    named = {part or "fused": _tensor(image) for part, image in images.items() if part != "trajectory"}
     collection = fusion_metrics(SCORES, prefix="")
     metrics = {name: cast(FusionMetric, collection[name]) for name in SCORES}
     try:
@@ -192,6 +232,16 @@ def _scores(batch: FusionBatch, images: Mapping[str, np.ndarray]) -> dict[str, f
     except UserError:  # an image too small for one of them
         (row,) = score_images(batch, cast(FusionOutput, named), {})
     return row["scores"]
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    """An image of 8 or 16 bits as a batch of one in [0, 1]."""
+    return to_tensor(image if image.dtype == np.uint8 else image / np.float32(65535))[None]
+
+
+def _shown(image: np.ndarray) -> np.ndarray:
+    """An image of 8 or 16 bits as one of 8."""
+    return to_image(_tensor(image)[0])
 
 
 def _check_header(path: Path) -> None:

@@ -11,7 +11,16 @@ from starlette.middleware import Middleware  # comes with Gradio
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from fusion_lightning.batch import MODALITIES
-from fusion_lightning.commands.app.fusion import EFFECTS, EXAMPLES, SCORES, Choices, Result, draw_example, fuse_files
+from fusion_lightning.commands.app.fusion import (
+    EFFECTS,
+    EXAMPLES,
+    SCORES,
+    Choices,
+    Result,
+    Tools,
+    draw_example,
+    fuse_files,
+)
 from fusion_lightning.datamodules.pairs import Side
 from fusion_lightning.datamodules.synthetic import Kind
 from fusion_lightning.errors import UserError
@@ -35,11 +44,11 @@ footer { display: none !important }
 """
 
 
-def build_page(menu: Mapping[str, FusionMethod], folder: Path) -> gr.Blocks:
+def build_page(tools: Tools, folder: Path) -> gr.Blocks:
     """The page.
 
     Args:
-        menu: The methods by their names.
+        tools: The methods, and what aligns and estimates.
         folder: Where examples and results are written.
     """
     page = gr.Blocks(title="Fuse two images", analytics_enabled=False, fill_width=True)
@@ -47,7 +56,7 @@ def build_page(menu: Mapping[str, FusionMethod], folder: Path) -> gr.Blocks:
         gr.Markdown(_ABOUT)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                inputs, buttons = _choices(menu)
+                inputs, buttons = _choices(list(tools.methods))
             with gr.Column(scale=3, min_width=420):
                 outputs = _results()
         drawn, result = gr.State(0), gr.State(None)
@@ -55,7 +64,7 @@ def build_page(menu: Mapping[str, FusionMethod], folder: Path) -> gr.Blocks:
         def fuse(values: dict[Any, Any]) -> dict[Any, Any]:
             choices = _read_choices({name: values[one] for name, one in inputs.items()})
             try:
-                found = fuse_files(choices, menu, Path(mkdtemp(dir=folder)))
+                found = fuse_files(choices, tools, Path(mkdtemp(dir=folder)))
             except UserError as error:
                 return {result: None, **_show_problem(outputs, str(error))}
             return {result: found, **_show(outputs, found, values[outputs["beside"]])}
@@ -65,8 +74,9 @@ def build_page(menu: Mapping[str, FusionMethod], folder: Path) -> gr.Blocks:
             return {inputs["a"]: str(a), inputs["b"]: str(b), drawn: number + 1}
 
         def knobs(name: str) -> dict[Any, Any]:
-            method = menu[name]
+            method = tools.methods[name]
             has = {knob: knob in method.controls for knob in ("strength_a", "strength_b", "balance")}
+            has["auto"] = method.uses_degradation
             has["steps"] = type(method).trajectory_sheet is not FusionMethod.trajectory_sheet
             return {inputs[knob]: gr.update(visible=visible) for knob, visible in has.items()}
 
@@ -78,8 +88,8 @@ def build_page(menu: Mapping[str, FusionMethod], folder: Path) -> gr.Blocks:
                 lambda number, kind=kind: draw(kind, number), drawn, {inputs["a"], inputs["b"], drawn}, **hidden
             )
             clicked.then(fuse, **everything, **hidden)
-        menu_knobs = {inputs[knob] for knob in ("strength_a", "strength_b", "balance", "steps")}
-        gr.on([page.load, inputs["method"].change], knobs, inputs["method"], menu_knobs, **hidden)
+        of_method = {inputs[knob] for knob in ("strength_a", "strength_b", "balance", "auto", "steps")}
+        gr.on([page.load, inputs["method"].change], knobs, inputs["method"], of_method, **hidden)
         outputs["beside"].change(_compare, [result, outputs["beside"]], outputs["slider"], **hidden)
     return page
 
@@ -108,7 +118,7 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
     )
 
 
-def _choices(menu: Mapping[str, FusionMethod]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _choices(methods: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The left column: everything that is chosen, and the buttons, by name."""
     inputs: dict[str, Any] = {}
     buttons: dict[str, Any] = {}
@@ -117,12 +127,16 @@ def _choices(menu: Mapping[str, FusionMethod]) -> tuple[dict[str, Any], dict[str
     with gr.Row():
         for kind in EXAMPLES:
             buttons[kind] = gr.Button(_DRAWN[kind], size="sm", min_width=100)
-    inputs["method"] = gr.Dropdown(list(menu), value=next(iter(menu)), label="Method", filterable=False)
+    inputs["method"] = gr.Dropdown(list(methods), value=methods[0], label="Method", filterable=False)
+    inputs["align"] = gr.Checkbox(label="Bring source a into the frame of b first")
     inputs["strength_a"] = gr.Slider(
         0, 1, 1, step=0.05, label="Remove from a: 0 nothing, 1 all degradation", buttons=[]
     )
     inputs["strength_b"] = gr.Slider(0, 1, 1, step=0.05, label="Remove from b", buttons=[])
     inputs["balance"] = gr.Slider(0, 1, 0.5, step=0.05, label="Balance: 0 leans to a, 1 to b", buttons=[])
+    inputs["auto"] = gr.CheckboxGroup(
+        [("source a", "a"), ("source b", "b")], label="Find out what went wrong with it, and undo that"
+    )
     inputs["steps"] = gr.Checkbox(label="Show every step of the diffusion")
     buttons["fuse"] = gr.Button("Fuse", variant="primary")
     with gr.Accordion("Degrade a clean pair first", open=False):
@@ -132,7 +146,7 @@ def _choices(menu: Mapping[str, FusionMethod]) -> tuple[dict[str, Any], dict[str
                 for name in EFFECTS[side]:
                     label = name.replace("_", " ")
                     inputs[f"{side} {name}"] = gr.Slider(0, 5, 0, step=1, label=label, min_width=160, buttons=[])
-    with gr.Accordion("How the files are read", open=False):
+    with gr.Accordion("How the files are read and written", open=False):
         with gr.Row():
             for side in MODALITIES:
                 inputs[f"window {side}"] = gr.Dropdown(
@@ -145,6 +159,7 @@ def _choices(menu: Mapping[str, FusionMethod]) -> tuple[dict[str, Any], dict[str
         inputs["colormap_a"] = gr.Dropdown(
             [("grey", ""), *((name, name) for name in COLORMAPS)], value="", label="draw a grey source a in"
         )
+        inputs["bits"] = gr.Radio([8, 16], value=8, label="bits of the file to download")
     return inputs, buttons
 
 
@@ -186,12 +201,15 @@ def _read_choices(values: Mapping[str, Any]) -> Choices:
         a=values["a"],
         b=values["b"],
         method=values["method"],
+        align=values["align"],
+        auto=values["auto"],
         windows=(values["window a"] or "", values["window b"] or ""),
         resize=values["resize"] or None,
         colormap_a=values["colormap_a"] or None,
         severities={side: {name: int(values[f"{side} {name}"]) for name in EFFECTS[side]} for side in MODALITIES},
         controls={knob: values[knob] for knob in ("strength_a", "strength_b", "balance")},
         steps=values["steps"],
+        bits=values["bits"],
     )
 
 
@@ -250,6 +268,7 @@ def _table(result: Result) -> str:
         for side in MODALITIES
         if f"PSNR_{side}" in result.scores
     ]
+    about += [f"{remark[:1].upper()}{remark[1:]}." for remark in result.remarks]
     if rows:
         about.append(_markdown(["", "PSNR before ↑", "restored", "SSIM before ↑", "restored"], rows))
     return "\n\n".join(about)

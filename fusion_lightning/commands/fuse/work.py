@@ -22,7 +22,8 @@ from fusion_lightning.imaging.contact_sheet import contact_sheet
 from fusion_lightning.imaging.convert import colorize, to_image, to_tensor
 from fusion_lightning.imaging.io import read_stored, write_image
 from fusion_lightning.imaging.windows import Window
-from fusion_lightning.methods import FusionMethod
+from fusion_lightning.methods import FusionMethod, Registration
+from fusion_lightning.text import printable
 
 RESTORED = ("restored_a", "restored_b", "weight")
 PARTS = ("", *RESTORED, "trajectory")
@@ -96,12 +97,28 @@ class Job:
     folder: Path
     recipe: Mapping[str, Any]
     estimating: Estimating | None = None
-    registration: FusionMethod | None = None
+    registration: Registration | None = None
 
     def fuse(self, batch: FusionBatch) -> dict[str, np.ndarray]:
         """The images that are wanted of one pair, by the folder they go to; the fusion's is empty."""
-        batch = aligned(self.registration, batch) if self.registration else batch
-        batch = self.estimating(batch) if self.estimating else batch
+        prepared, remarks = self.prepared(batch)
+        for remark in remarks:
+            print(f"{printable(batch['name'][0])}: {remark}")
+        return self.fuse_prepared(prepared)
+
+    def prepared(self, batch: FusionBatch) -> tuple[FusionBatch, list[str]]:
+        """One pair as the method sees it, aligned and with its degradation found out, and what that gave."""
+        remarks = []
+        if self.registration:
+            batch, remark = aligned(self.registration, batch)
+            remarks.append(remark)
+        if self.estimating:
+            batch, remark = self.estimating(batch)
+            remarks.append(remark)
+        return batch, remarks
+
+    def fuse_prepared(self, batch: FusionBatch) -> dict[str, np.ndarray]:
+        """The images that are wanted of a pair that the method sees as it is."""
         side = None if self.trajectory else find_tile(self.tile, self.method, batch)
         if side is not None and self.method.sees_whole_image:
             notice(
