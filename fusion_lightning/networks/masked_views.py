@@ -142,7 +142,8 @@ class SemanticEncoder(nn.Module):
 
     def forward(self, view: Tensor) -> Tensor:
         """A view (B, 3, H, W) to tokens (B, ⌈H/16⌉ ⌈W/16⌉, C)."""
-        tokens = as_tokens(self.shrink(view))
+        # float32: PyTorch's fused layer is not mixed by autocast where operations are counted
+        tokens = as_tokens(self.shrink(view)).float()
         for layer in self.transformer:
             tokens = layer(tokens)
         return tokens

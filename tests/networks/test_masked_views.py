@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from fusion_lightning.networks.masked_views import (
     BLANK,
@@ -102,3 +103,15 @@ def test_mixed_precision_changes_the_result_a_little_and_not_its_type(network: M
             rough = network(state, network.see(a, b), torch.ones(1))
     assert rough.dtype == torch.float32
     assert (exact - rough).abs().max() < 0.05 * (1 + exact.abs().max())
+
+
+@torch.no_grad()
+def test_operations_are_counted_in_mixed_precision() -> None:
+    network = MaskedViewsUNet("tiny").eval()
+    a, b, state = (torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
+    time = torch.tensor([3.0])
+    exact = network(state, network.see(a, b), time)
+    with torch.autocast("cpu", dtype=torch.bfloat16), FlopCounterMode(display=False) as counter:
+        mixed = network(state, network.see(a, b), time)
+    assert counter.get_total_flops() > 0
+    torch.testing.assert_close(mixed, exact, rtol=0.05, atol=0.05)
