@@ -166,6 +166,8 @@ def one_sentence(message: str) -> str:
         (r"Expected an? (?:typing\.Literal)?(.*?)\. Got value: (.*)", r"it must be \1, but got \2"),
         (r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1"),
         (r"the following arguments are required: \w+\.\w+.*", "it is not said what to run: give --config NAME.yaml"),
+        (r"the following arguments are required: (.*)", r"\1: not given, see --help"),
+        (r"unrecognized arguments: ([^-].*)", r"\1 follows no option: values are given as --option VALUE"),
         (r"unrecognized arguments: (.*)", r"there is no option \1"),
         (r"Subcommand '\w+' does not accept option '([\w.]+)'", r"there is no option '\1'"),
         (r"\s+", " "),

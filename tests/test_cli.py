@@ -70,6 +70,9 @@ MISTAKES = {
     ),
     "fuse --checkpoint STAGE1 --source-a TMP/a --output TMP/out": (2, "source_b"),
     "fuse --checkpoint STAGE1 --sourc-a TMP/a": (2, "there is no option --sourc_a"),
+    "fuse ir.png vis.png": (2, "ir.png vis.png follows no option: values are given as --option VALUE"),
+    "fuse --source-a ir.png": (2, "source_b, output: not given, see --help"),
+    "list": (2, "what: not given, see --help"),
     "fuse --checkpoint STAGE1 --source-a TMP/none --source-b TMP/b --output TMP/out": (1, "no such file or folder"),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/empty --output TMP/out": (1, "holds no images"),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/other --output TMP/out": (

@@ -72,6 +72,8 @@ def degrade(
         raise UserError(f"--seed must be at least 0, but got {seed}")
     windows: dict[Side, Window] = {"a": Window(window_a, "--window-a"), "b": Window(window_b, "--window-b")}
     source, target = Path(input).expanduser(), output_folder(output)
+    if source.is_file():
+        raise UserError(f"--input {input} is a file: give the folder of the images")
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"--output {output} lies inside --input {input}: choose a folder outside it")
     pairs = dict(_find(source, folder_a, folder_b, single))

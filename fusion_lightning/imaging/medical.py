@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 Range = tuple[float, float]
 _PREAMBLE = 128
 _MAGIC = b"DICM"
+_SPEAKING = Lock()
+"""Threads that read files side by side wait until it is said."""
 
 
 def is_dicom(content: bytes) -> bool:
@@ -29,7 +32,8 @@ def starts_dicom(path: Path) -> bool:
 
 def say_not_for_diagnosis() -> None:
     """Say once what results of medical images are for."""
-    notice("medical images are read: the results are for research, not for diagnosis")
+    with _SPEAKING:
+        notice("medical images are read: the results are for research, not for diagnosis")
 
 
 def read_dicom(path: str, content: bytes, as_suv: bool) -> tuple[np.ndarray, Range | None]:

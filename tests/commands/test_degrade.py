@@ -148,6 +148,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(pairs: Path, tmp
         degrade(str(pairs), str(output), "hase")
     with pytest.raises(UserError, match="does not exist"):
         degrade(str(tmp_path / "nowhere"), str(output), "noise")
+    with pytest.raises(UserError, match=r"00001\.png is a file: give the folder"):
+        degrade(str(pairs / "vi" / "00001.png"), str(output), "noise")
     with pytest.raises(UserError, match="lies inside"):
         degrade(str(pairs), str(pairs / "out"), "noise")
     (pairs / "vi" / "alone.png").write_bytes((pairs / "vi" / "00001.png").read_bytes())

@@ -6,7 +6,7 @@ from pathlib import Path
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.medical import starts_dicom
 from fusion_lightning.imaging.volumes import is_nifti
-from fusion_lightning.methods.vocabulary import short_names
+from fusion_lightning.methods.vocabulary import ready_names
 from fusion_lightning.zoo import BEST
 
 
@@ -24,5 +24,6 @@ def method_name(method: str | None, checkpoint: str | None, files: Sequence[Path
     if named is None:
         medical = any(is_nifti(file) or starts_dicom(file) for file in files[:2])
         named = "laplacian" if medical else BEST
-        notice(f"no --method was named, so {named} fuses; others are {short_names()}, or a .ckpt file")
+        others = ", ".join(name for name in ready_names() if name != named)
+        notice(f"no --method was named, so {named} fuses; others are {others}, or a .ckpt file")
     return named
