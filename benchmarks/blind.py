@@ -3,14 +3,15 @@
     python benchmarks/blind.py --estimator CKPT --data roadscene.yaml --root DIR --output OUT
     python benchmarks/blind.py --estimator CKPT --method CKPT --data roadscene.yaml --root DIR --output OUT
 
-Held-out images suffer nothing, one effect, or two. Prints, as markdown, how often the kinds were named exactly, and the
-mean error of every parameter; OUTPUT/calibration.png compares the confidence with how often it was right. The textbook
-rules stand beside. With ``--method`` the method is also told the truth, what was estimated, and nothing.
+Held-out images suffer nothing, one effect, or two. Prints, as markdown, how often the kinds were named exactly, what
+was taken for what, and the mean error of every parameter; OUTPUT/calibration.png compares the confidence with how often
+it was right. The textbook rules stand beside. With ``--method`` the method is also told the truth, what was estimated,
+and nothing.
 """
 
 import argparse
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,8 @@ COMPOSED = [
     "rain+blur(sigma=0.8..2)",
 ]
 """Two effects, one after the other."""
+_MISTAKES = 20
+"""So many are printed, the most frequent ones first."""
 
 
 def main() -> None:
@@ -59,6 +62,7 @@ def main() -> None:
     parser.add_argument("--data", default="synthetic.yaml", help="a fragment of configs/data")
     parser.add_argument("--root", help="the data set's folder")
     parser.add_argument("--limit", type=int, default=11, help="pairs")
+    parser.add_argument("--rounds", type=int, default=1, help="how often all effects are drawn anew")
     parser.add_argument("--crop", type=int, help="side of the middle part that is used; the whole image without it")
     parser.add_argument("--output", type=Path, default=Path("blind"))
     arguments = parser.parse_args()
@@ -68,7 +72,7 @@ def main() -> None:
     sure: list[tuple[float, bool]] = []
     for name, one in {"classical": ClassicalEstimator(), "estimator": estimator}.items():
         print(f"\n**{name}**: {type(one).__name__}")
-        sure = accuracy(one, pairs)
+        sure = accuracy(one, pairs, arguments.rounds)
     draw_calibration(sure, arguments.output / "calibration.png")
     if arguments.method:
         cost(arguments.method, estimator, pairs)
@@ -106,13 +110,14 @@ def degraded_pair(pair: FusionSample, specification: str, seed: int) -> Degraded
     return collate([FusionSample(**{**pair, "source_a": a, "source_b": b, "degradation": degradation})])  # type: ignore[typeddict-item]
 
 
-def accuracy(estimator: Estimator, pairs: list[FusionSample]) -> list[tuple[float, bool]]:
+def accuracy(estimator: Estimator, pairs: list[FusionSample], rounds: int) -> list[tuple[float, bool]]:
     """Print how often kinds are named exactly, and how far parameters are missed; confidences beside being right."""
     right: dict[str, list[bool]] = defaultdict(list)
     missed: dict[str, list[float]] = defaultdict(list)
+    mistaken: Counter[tuple[str, str]] = Counter()
     sure = []
     for group, specifications in {"clean": ["identity"], "single": SINGLE, "composed": COMPOSED}.items():
-        for image, effects in degraded_images(pairs, specifications):
+        for image, effects in degraded_images(pairs, specifications, rounds):
             (found,) = estimator.estimate(image)
             true = seen_kinds(effects)
             hit = set(true) == set(found.kinds)
@@ -120,11 +125,16 @@ def accuracy(estimator: Estimator, pairs: list[FusionSample]) -> list[tuple[floa
             if group == "single":
                 right[" ".join(true)].append(hit)
             sure.append((found.confidence, hit))
+            if not hit:
+                mistaken["+".join(true) or "nothing", "+".join(found.kinds) or "nothing"] += 1
             for name in true.keys() & found.kinds.keys():
                 missed[f"{name}, {group}"].append(distance(name, found.kinds[name], true[name]))
     print("\n| images | named exactly | of |\n| --- | ---: | ---: |")
     for group, hits in right.items():
         print(f"| {group or 'nothing'} | {100 * np.mean(hits):.0f} % | {len(hits)} |")
+    print("\n| what it was | what was found | times |\n| --- | --- | ---: |")
+    for (was, said), times in mistaken.most_common(_MISTAKES):
+        print(f"| {was} | {said} | {times} |")
     print("\n| parameter | mean error | of |\n| --- | ---: | ---: |")
     for name, errors in missed.items():
         kind = KINDS[name.partition(",")[0]]
@@ -133,10 +143,17 @@ def accuracy(estimator: Estimator, pairs: list[FusionSample]) -> list[tuple[floa
     return sure
 
 
-def degraded_images(pairs: list[FusionSample], specifications: list[str]) -> Iterator[tuple[torch.Tensor, list]]:
-    """Every source under one of the specifications after the other; as many as both numbers have in common."""
-    for number in range(max(len(specifications), len(pairs))):
-        batch = degraded_pair(pairs[number % len(pairs)], specifications[number % len(specifications)], number)
+def degraded_images(
+    pairs: list[FusionSample], specifications: list[str], rounds: int
+) -> Iterator[tuple[torch.Tensor, list]]:
+    """Every source under one of the specifications after the other, every pair and specification at least once a round.
+
+    Untouched they are the same in every round, and come once.
+    """
+    length = max(len(specifications), len(pairs))
+    for number in range(length * (rounds if len(specifications) > 1 else 1)):
+        pair = pairs[(number + number // length) % len(pairs)]  # with another specification in every round
+        batch = degraded_pair(pair, specifications[number % length % len(specifications)], number)
         (effects,) = batch["degradation"]
         yield batch["source_a"], effects["a"]
         yield batch["source_b"], effects["b"]

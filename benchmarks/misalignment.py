@@ -1,6 +1,6 @@
 """What misalignment costs a fusion, and what registration gives back: severities 0 to 5, as curves.
 
-    python benchmarks/misalignment.py --source-a DIR --source-b DIR --output DIR [--checkpoint CKPT] [--pairs 11]
+    python benchmarks/misalignment.py --source-a DIR --source-b DIR --output DIR [--checkpoint CKPT] [--crop 256]
 
 Source a is moved by `misalign@SEVERITY`, aligned in every way, fused, and scored against the sources as they were; the
 column of the true warp is the ceiling. Writes scores.csv and, with matplotlib, misalignment.png: means over the pairs
@@ -54,6 +54,13 @@ def inner(image: Tensor) -> Tensor:
     return image[..., BORDER:-BORDER, BORDER:-BORDER]
 
 
+def middle(image: Tensor, side: int | None) -> Tensor:
+    """The middle of an image, of so many pixels a side at most; the whole without a side."""
+    height, width = image.shape[-2:]
+    top, left = (max(0, length - side) // 2 if side else 0 for length in (height, width))
+    return image[..., top : top + (side or height), left : left + (side or width)]
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """The 95 % bootstrap interval of a mean."""
     draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
@@ -69,7 +76,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--checkpoint", help="of a RegistrationNet")
     parser.add_argument("--pairs", type=int, default=11)
-    parser.add_argument("--fusers", nargs="+", default=["LaplacianPyramid", "GuidedFilter"])
+    parser.add_argument("--fusers", nargs="+", default=["guided", "cled"])
+    parser.add_argument("--crop", type=int, help="side of the middle part that is fused; the whole image without it")
     options = parser.parse_args()
     torch.set_num_threads(1)
     pairs = pair_images({"--source-a": options.source_a, "--source-b": options.source_b})
@@ -94,8 +102,10 @@ def main() -> None:
                 row: dict[str, str | float] = {"name": name, "severity": severity, "registration": way}
                 row["EPE"] = epe(warp, known).item()
                 for fuser, method in fusers.items():
-                    fused = method.fuse(FusionBatch(**{**batch, "source_a": aligned}))["fused"]
-                    images = [inner(image) for image in (fused, batch["clean_a"], batch["clean_b"])]
+                    images = [middle(image, options.crop) for image in (aligned, batch["source_b"], batch["clean_a"])]
+                    seen = FusionBatch(**{**batch, "source_a": images[0], "source_b": images[1]})
+                    scored = (method.fuse(seen)["fused"], images[2], images[1])  # b stood still: it is clean
+                    images = [inner(image) for image in scored]
                     for key, metric in metrics.items():
                         row[f"{fuser} {key}"] = metric.per_image(*images).item()
                 rows.append(row)

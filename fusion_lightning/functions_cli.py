@@ -70,7 +70,7 @@ def _gather_lists(function: Callable[..., None], args: Sequence[str]) -> list[st
         if list in (get_origin(hint), *map(get_origin, get_args(hint))):
             written_out = len(values) == 1 and values[0].startswith(("[", "{"))
             gathered += [f"{name}={values[0] if written_out else json.dumps(values)}"]
-        elif not values and hint is bool:
+        elif not values and bool in (hint, *get_args(hint)):
             gathered += [f"{name}=true"]
         else:
             gathered += [f"{name}={value}" for value in values] or [name]

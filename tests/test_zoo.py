@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,12 +12,14 @@ import yaml
 from fusion_lightning import zoo
 from fusion_lightning.commands.benchmark.store import digests
 from fusion_lightning.datamodules import FusionData
-from fusion_lightning.errors import UserError
-from fusion_lightning.imaging.convert import to_image
+from fusion_lightning.degradations import degrade, parse
+from fusion_lightning.degradations.labels import seen_kinds
+from fusion_lightning.errors import UserError, notice
+from fusion_lightning.imaging.convert import to_float, to_image, to_tensor
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
-from fusion_lightning.methods import CLEDStage2, build_method, load_method
-from fusion_lightning.zoo import BEST, Model, checkpoint_of, models
+from fusion_lightning.methods import Blind, CLEDStage2, DegradationEstimator, build_method, load_method
+from fusion_lightning.zoo import BEST, ESTIMATOR, Model, checkpoint_of, models
 
 NAMES = sorted(models())
 PAGES = Path(__file__).parent.parent / "docs" / "models"
@@ -151,6 +154,41 @@ def test_it_restores_scenes_it_never_saw() -> None:
         before = loss(batch[f"source_{side}"], batch[f"clean_{side}"])  # type: ignore[literal-required]
         after = loss(output[f"restored_{side}"], batch[f"clean_{side}"])  # type: ignore[literal-required]
         assert after < before / 2
+
+
+def test_without_an_estimator_the_one_that_ships_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "one.png", to_image(torch.rand(1, 64, 72)))
+    tables = []
+    for named in ([], ["--estimator", ESTIMATOR]):
+        notice.cache_clear()  # a note is made once per process
+        assert main(["inspect", f"--source-a={tmp_path / 'one.png'}", "--format=markdown", *named]) == 0
+        seen = capsys.readouterr()
+        assert (f"no --estimator was named, so {ESTIMATOR} looks" in seen.err) == (not named)
+        tables.append(seen.out)
+    assert tables[0] == tables[1]
+
+
+def test_blind_takes_the_estimator_that_ships() -> None:
+    estimator = Blind("RestoreThenFuse").estimator
+    assert isinstance(estimator, DegradationEstimator)
+    shipped = load_method(ESTIMATOR).state_dict()
+    assert all(torch.equal(weight, shipped[name]) for name, weight in estimator.state_dict().items())
+
+
+@pytest.mark.parametrize("side", ["ir", "vi"])
+def test_the_estimator_finds_what_was_done_to_a_real_image(shared: Path, side: str) -> None:
+    image = to_float(read_image(shared / "data" / "MSRS" / "test" / side / "00081D.png", 1 if side == "ir" else 3))
+    estimator = build_method(ESTIMATOR)
+    assert isinstance(estimator, DegradationEstimator)
+    for text in ("identity", "noise(sigma=14)", "blur(sigma=2)", "stripes(sigma=10)", "jpeg(quality=10)", "low_light@4",
+                 "blur(sigma=2)+noise(sigma=8)"):  # fmt: skip
+        degraded, effects = degrade(image, parse(text), np.random.default_rng(0))
+        (found,) = estimator.estimate((to_tensor(degraded)[None] * 255).round() / 255)
+        true = seen_kinds(effects)
+        assert set(found.kinds) == set(true), f"{text}: {found.text()}"
+        for name, most in (("noise", 2.5), ("blur", 0.4)):
+            if name in true:
+                assert found.kinds[name] == pytest.approx(true[name], abs=most)
 
 
 def test_a_model_is_described_in_full() -> None:

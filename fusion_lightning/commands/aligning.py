@@ -3,12 +3,20 @@
 import torch
 
 from fusion_lightning.batch import FusionBatch, clean, sources, to_device
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.methods import Registration, build_method
 
 CLASSICAL = "classical"
-"""The registration that needs no training."""
+"""The registration that needs no training, and aligns when none is named: `docs/registration.md` says why."""
+
+
+def registration_name(align: bool | str) -> str | None:
+    """What ``--align`` names; bare it names the classical registration, which is said. None where nothing is asked."""
+    if align is True:
+        notice(f"--align names no registration, so {CLASSICAL} aligns")
+        return CLASSICAL
+    return align or None
 
 
 def open_registration(name: str) -> Registration:

@@ -5,19 +5,28 @@ from dataclasses import dataclass
 
 from fusion_lightning.batch import MODALITIES, FusionBatch, to_device
 from fusion_lightning.errors import UserError, notice
-from fusion_lightning.methods import ClassicalEstimator, Estimator, build_method
+from fusion_lightning.methods import Estimator, build_method
 from fusion_lightning.methods.degradation_estimator import with_degradation
+from fusion_lightning.zoo import ESTIMATOR
 
 
-def open_estimator(name: str | None) -> Estimator:
-    """The estimator of a name: a checkpoint or a class; without a name the classical one, which is said.
+def estimator_name(name: str | None) -> str:
+    """What ``--estimator`` names, or what estimates by default, which is said then."""
+    if name is None:
+        notice(
+            f"no --estimator was named, so {ESTIMATOR} looks at the images, which never saw medical ones; "
+            "ClassicalEstimator looks for noise and Gaussian blur only"
+        )
+        return ESTIMATOR
+    return name
+
+
+def open_estimator(name: str) -> Estimator:
+    """The estimator of a name: what `build_method` makes of it.
 
     Raises:
         UserError: If there is none of that name, or it does not estimate.
     """
-    if name is None:
-        notice("no --estimator was named, so textbook rules look for noise and Gaussian blur, and for nothing else")
-        return ClassicalEstimator().eval()
     estimator = build_method(name)
     if not isinstance(estimator, Estimator):
         raise UserError(f"--estimator {name} is a {type(estimator).__name__}, which does not estimate degradations")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fusion_lightning.commands.devices import find_device
-from fusion_lightning.commands.estimators import open_estimator
+from fusion_lightning.commands.estimators import estimator_name, open_estimator
 from fusion_lightning.commands.tables import Cell, Format, Table, print_table
 from fusion_lightning.datamodules.pairing import find_images
 from fusion_lightning.degradations.labels import KINDS
@@ -57,8 +57,8 @@ def inspect(
         source_a: The image, folder of images or pattern (``"DIR/*_IR.jpg"``) that carries intensity (infrared, PET,
             SPECT, CT).
         source_b: The same for what carries detail (visible, MRI).
-        estimator: What looks at them: a ``.ckpt`` file of a `DegradationEstimator`. Without it textbook rules look for
-            noise and Gaussian blur.
+        estimator: What looks at them: a model that ships (`list models`), the ``.ckpt`` file of a
+            `DegradationEstimator`, or ``ClassicalEstimator``, textbook rules for noise and Gaussian blur.
         output: Folder for ``inspect.csv``, a row per image with the probability and the parameter of every kind, and
             ``inspect.png``, how often each kind was found (with matplotlib).
         format: ``table`` for the terminal, ``markdown`` or ``latex``.
@@ -80,7 +80,7 @@ def inspect(
     if not files:
         raise UserError("nothing is named to inspect: give --source-a, --source-b or both")
     folder = None if output is None else _result_folder(output, [path for _, _, path, _ in files], overwrite)
-    looking = open_estimator(estimator).to(find_device(device))
+    looking = open_estimator(estimator_name(estimator)).to(find_device(device))
     findings = [
         _inspected(looking, side, name, path, window)
         for side, name, path, window in track(files, "inspecting", console=_PROGRESS, transient=True)

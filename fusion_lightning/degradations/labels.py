@@ -58,6 +58,8 @@ Low resolution counts where the image was enlarged again: a small image does not
 
 BLURS = ("blur", "motion_blur", "defocus")
 """Kinds whose parameter is a length in pixels."""
+SOFTENING = (*BLURS, "downsample")
+"""Kinds that take fine details away, of which an image shows one at most."""
 
 
 def seen_kinds(effects: Sequence[AppliedDegradation]) -> dict[str, float]:

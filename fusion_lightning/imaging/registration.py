@@ -1,7 +1,7 @@
 """Classical registration of two modalities: an affine map that correlates their normalised edges.
 
 Maximises the enhanced correlation coefficient (Evangelidis and Psarakis 2008) from coarse to fine, and trusts a result
-only if the way back agrees with it.
+only if the way back agrees with it and edges agree clearly better than they did before.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,14 @@ _COARSEST = 24
 """Pixels of a side of the pyramid's smallest image."""
 _FARTHEST = 0.2
 """Part of a side by which a frame's middle may move."""
-_STRETCH = (0.74, 1.35)
-"""Between which scales an affine map may lie."""
+_DISTORTION = 0.35
+"""By how much of its length an affine map may change a vector: 20 degrees, or about a third larger or smaller."""
 AGREE = 3.0
 """Pixels by which there and back may differ; a warp that moves less needs no further proof."""
 CORRELATION = 0.08
 """Least correlation of edges, in the overlap, that proves a warp."""
+_LIES_WELL = 0.6
+"""Part of the best correlation that edges may have without any motion: beyond, moving them is not worth the risk."""
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 80, 1e-5)
 
 
@@ -48,7 +50,7 @@ def align(a: np.ndarray, b: np.ndarray) -> Alignment:
     """Find where each pixel of grey image b lies in grey image a, both (H, W), float32 in [0, 1].
 
     The identity, and why, where the images are too small or flat, where the map from b to a does not undo that from a
-    to b, or where the edges do not agree.
+    to b, where the edges do not agree, or where they agree nearly as well without any motion.
     """
     still = np.eye(2, 3)
     if (reason := unfit(a, b)) is not None:
@@ -61,6 +63,9 @@ def align(a: np.ndarray, b: np.ndarray) -> Alignment:
         return Alignment(still, score, f"the ways there and back differ by {apart:.1f} pixels")
     if score < CORRELATION and mean_motion(matrix, b.shape) >= AGREE:
         return Alignment(still, score, f"its edges agree too little with those of source b ({score:.2f})")
+    before = correlate(pyramids[0][-1][1], pyramids[1][-1][1], still)
+    if before >= _LIES_WELL * score:
+        return Alignment(still, before, f"its edges agree hardly less as it lies ({before:.2f}, moved {score:.2f})")
     return Alignment(matrix, score)
 
 
@@ -166,9 +171,8 @@ def _plausible(matrix: np.ndarray, shape: tuple[int, int]) -> bool:
         return False
     middle = np.array([shape[1] / 2, shape[0] / 2])
     moved = matrix[:, :2] @ middle + matrix[:, 2] - middle
-    scales = np.linalg.svd(matrix[:, :2], compute_uv=False)
     near = (np.abs(moved) < _FARTHEST * np.array([shape[1], shape[0]])).all()
-    return bool(near and _STRETCH[0] <= scales.min() and scales.max() <= _STRETCH[1])
+    return bool(near and np.linalg.norm(matrix[:, :2] - np.eye(2), ord=2) <= _DISTORTION)
 
 
 def _join(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

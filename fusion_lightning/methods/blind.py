@@ -7,6 +7,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.degradation_estimator import Estimator
 from fusion_lightning.methods.loading import Specification, build_method
+from fusion_lightning.zoo import ESTIMATOR
 
 
 class Blind(FusionMethod):
@@ -17,7 +18,7 @@ class Blind(FusionMethod):
     Args:
         method: What fuses: a checkpoint (of `DRFusion`, or another method that is told the degradation), a class
             (``RestoreThenFuse``), or ``{class_path: …, init_args: {…}}``.
-        estimator: What estimates: likewise. `ClassicalEstimator` finds noise and blur.
+        estimator: What estimates: likewise. By default the one that ships; `ClassicalEstimator` finds noise and blur.
         **options: Those of `FusionMethod`.
 
     Raises:
@@ -27,7 +28,7 @@ class Blind(FusionMethod):
     def __init__(
         self,
         method: Specification = "RestoreThenFuse",
-        estimator: Specification = "ClassicalEstimator",
+        estimator: Specification = ESTIMATOR,
         **options: Any,
     ) -> None:
         super().__init__(**options)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusion_lightning.batch import MODALITIES, Controls, FusionBatch, FusionOutput, Modality, SampleDegradation
-from fusion_lightning.degradations.labels import KINDS, planned, seen_kinds, severity, specify
+from fusion_lightning.degradations.labels import KINDS, SOFTENING, planned, seen_kinds, severity, specify
 from fusion_lightning.imaging.color import rgb_to_luma
 from fusion_lightning.imaging.estimation import blur_sigma, darkens_to_the_border, noise_sigma
 from fusion_lightning.imaging.resize import at_least
@@ -22,6 +22,10 @@ from fusion_lightning.scoring import ScoreRow, StepOutput
 
 _SMALLEST = 32
 """Smaller images are continued by their mirror images to so many pixels a side."""
+_COVERS = {"poisson", "iso_noise", "quantize", "jpeg"}
+"""Kinds after which the details of an image are no longer those of white noise alone."""
+_CLIPPED = 1 / 8
+"""Share of black and white values from which on too much of the noise was cut off to be measured."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,8 @@ class ClassicalEstimator(Estimator):
         """σ of noise and blur, of the luma; of noise in the noisiest channel, as it is added to each."""
         images = at_least(images, _SMALLEST)
         luma = rgb_to_luma(images)
-        noise = torch.stack([noise_sigma(images[:, channel : channel + 1]) for channel in range(images.shape[1])])
         found = []
-        for image, blurred, noisy in zip(luma, blur_sigma(luma).tolist(), noise.amax(dim=0).tolist(), strict=True):
+        for image, blurred, noisy in zip(luma, blur_sigma(luma).tolist(), _noise(images), strict=True):
             kinds = {"blur": blurred, "noise": noisy}
             least = {"blur": self.least_blur, "noise": self.least_noise}
             seen = {name: value for name, value in kinds.items() if value >= least[name]}
@@ -141,8 +144,10 @@ class ClassicalEstimator(Estimator):
 class DegradationEstimator(Estimator):
     """Network that tells which effects an image shows and how strong they are; it learns from what was applied.
 
-    The presence of every kind is told by itself, so that any composition can be found. Strengths are learned on a
-    logarithmic scale. The confidence is that of the least certain kind.
+    The presence of every kind is told by itself, so that any composition can be found; only of those that soften an
+    image the likeliest counts. Strengths are learned on a logarithmic scale; white noise that nothing came after and
+    that black and white did not cut off is measured by the textbook rule, which is closer. The confidence is that of
+    the least certain kind.
 
     Args:
         width: Channels of the network's hidden layers.
@@ -177,20 +182,21 @@ class DegradationEstimator(Estimator):
         logits, strengths, turned = (part.float().cpu() for part in self.network(images))
         values = (strengths.clamp(-1, 1) * self.reach.cpu() + self.middle.cpu()).exp()
         found = []
-        for index, likely in enumerate(logits.sigmoid().tolist()):
-            kinds = {
-                name: float(value)
-                for name, value, share in zip(KINDS, values[index], likely, strict=True)
-                if share > 0.5
-            }
+        for index, (shares, noisy) in enumerate(zip(logits.sigmoid().tolist(), _noise(images), strict=True)):
+            likely = dict(zip(KINDS, shares, strict=True))
+            present, confidence = _likeliest(likely)
+            kinds = {name: float(value) for name, value in zip(KINDS, values[index], strict=True) if name in present}
+            clipped = ((images[index] <= 0) | (images[index] >= 1)).float().mean()
+            if "noise" in kinds and not _COVERS & kinds.keys() and clipped <= _CLIPPED:
+                kinds["noise"] = min(max(noisy, KINDS["noise"].weakest), KINDS["noise"].strongest)
             angle = math.degrees(0.5 * math.atan2(float(turned[index, 1]), float(turned[index, 0]))) % 180
             found.append(
                 Estimate(
                     kinds=kinds,
-                    confidence=min(max(share, 1 - share) for share in likely),
+                    confidence=confidence,
                     angle=angle,
                     padding=_padding(rgb_to_luma(images[index : index + 1]), kinds),
-                    probabilities=dict(zip(KINDS, likely, strict=True)),
+                    probabilities=likely,
                 )
             )
         return found
@@ -215,6 +221,27 @@ class DegradationEstimator(Estimator):
         known = ~moved.isnan()
         turns = 1 - F.cosine_similarity(turned.float(), axis.nan_to_num(), dim=1)
         return presence, strength, (turns * known).sum() / known.sum().clamp(min=1)
+
+
+def _noise(images: Tensor) -> list[float]:
+    """The textbook σ of white noise in images (B, C, H, W), in grey levels; that of the noisiest channel."""
+    images = at_least(images, _SMALLEST)
+    channels = [noise_sigma(images[:, channel : channel + 1]) for channel in range(images.shape[1])]
+    return torch.stack(channels).amax(dim=0).tolist()  # type: ignore[no-any-return]
+
+
+def _likeliest(likely: Mapping[str, float]) -> tuple[set[str], float]:
+    """The kinds that are there, from how likely each is, and how sure the least certain decision is.
+
+    An image shows one softening kind at most, so that none is as likely as all of theirs leave.
+    """
+    apart = {name: share for name, share in likely.items() if name not in SOFTENING}
+    soft = {name: likely[name] for name in SOFTENING}
+    none = max(1 - sum(soft.values()), 0.0)
+    best = max(soft, key=lambda name: soft[name])
+    present = {name for name, share in apart.items() if share > 0.5} | ({best} if soft[best] > none else set())
+    decided = max(soft[best], none) / (none + sum(soft.values()))
+    return present, min(decided, *(max(share, 1 - share) for share in apart.values()))
 
 
 def distance(name: str, found: float, true: float) -> float:

@@ -22,7 +22,7 @@ _LOOKS = 3
 
 
 class Registration(FusionMethod):
-    """Base of registrations: a subclass finds warps, and says which of them it does not trust."""
+    """Base of registrations: subclasses implement `find_warps`, and say which warps they do not trust."""
 
     def find_warps(self, a: Tensor, b: Tensor) -> tuple[Tensor, list[str | None]]:
         """Where the pixels of b's frame lie in a, from sources (B, 1 or 3, H, W) of one size.

@@ -14,6 +14,8 @@ _FOLDER = Path(__file__).parent
 
 BEST = "cled"
 """What fuses when nothing is named."""
+ESTIMATOR = "estimator"
+"""What estimates degradations when nothing is named."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Model:
     Attributes:
         name: What it is called wherever a checkpoint is named.
         method: Class of the method.
-        task: What it does with a pair: ``fuse``, ``restore`` or ``estimate`` its degradations.
+        task: What it does with a pair: ``fuse`` or ``restore`` it, ``estimate`` its degradations, or ``register`` it.
         use: What it is for, in a few words.
         millions: Number of parameters in millions.
         data: What it was trained on.
@@ -34,7 +36,7 @@ class Model:
 
     name: str
     method: str
-    task: Literal["fuse", "restore", "estimate"]
+    task: Literal["fuse", "restore", "estimate", "register"]
     use: str
     millions: float
     data: str

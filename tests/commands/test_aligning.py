@@ -10,8 +10,9 @@ import torch
 from fusion_lightning.batch import FusionBatch, SampleDegradation
 from fusion_lightning.commands.aligning import aligned, open_registration
 from fusion_lightning.commands.fuse import fuse
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.io import read_image, write_image
+from fusion_lightning.main import main
 from fusion_lightning.methods import Average, RegistrationNet
 
 from ..conftest import save
@@ -64,6 +65,18 @@ def test_a_trained_registration_is_taken_from_its_checkpoint(folder: Path) -> No
     assert _fuse(folder, "net", align=path) > 0
     with pytest.raises(UserError, match="is a Average, which does not register: try classical"):
         _fuse(folder, "other", align=save(Average(), folder / "average.ckpt"))
+
+
+def test_bare_it_says_which_registration_aligns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [f"--source-a={folder / 'a.png'}", f"--source-b={folder / 'b.png'}", "--method=average"]
+    notice.cache_clear()  # a note is made once per process
+    assert main(["fuse", *sources, f"--output={folder / 'bare'}", "--align"]) == 0
+    seen = capsys.readouterr()
+    assert "so classical aligns" in seen.err
+    assert "source a moved by 7." in seen.out
+    assert main(["fuse", *sources, f"--output={folder / 'named'}", "--align", "classical"]) == 0
+    bare, named = (read_image(next((folder / output).glob("*.png"))).astype(int) for output in ("bare", "named"))
+    assert np.abs(bare - named).max() <= 1  # OpenCV's sums depend on where images lie in memory: 1e-5 pixels
 
 
 @pytest.mark.parametrize(

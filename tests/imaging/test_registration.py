@@ -43,8 +43,22 @@ def test_a_known_turn_is_found_in_the_negative_of_a_scene() -> None:
 def test_what_lies_well_stays() -> None:
     b = _scene(1)
     found = align(1 - b, b)
-    assert found.refused is None
-    assert mean_motion(found.matrix, b.shape) < 0.2
+    assert found.refused is not None
+    assert found.refused.startswith("its edges agree hardly less as it lies")
+    np.testing.assert_array_equal(found.matrix, np.eye(2, 3))
+    far = align(np.roll(1 - b, 6, axis=1), b)
+    assert far.refused is None
+    assert mean_motion(far.matrix, b.shape) == pytest.approx(6, abs=0.3)
+
+
+def test_no_image_is_turned_upside_down() -> None:
+    """A symmetric scene, like a head, agrees with itself turned by half a turn."""
+    half = _scene(4)
+    b = np.maximum(half, half[::-1, ::-1])
+    moved = np.array([[1.0, 0, 5], [0, 1, 3]])
+    assert mean_motion(align(cv2.warpAffine(1 - b, moved, (200, 160)), b).matrix, b.shape) < 7
+    assert not registration._plausible(np.array([[-1.0, 0, 199], [0, -1, 159]]), b.shape)
+    assert registration._plausible(np.array([[1.2, 0.1, -20], [-0.1, 1.2, -16]]), b.shape)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from fusion_lightning.methods import (
     DRFusion,
     RestoreThenFuse,
 )
-from fusion_lightning.methods.degradation_estimator import distance
+from fusion_lightning.methods.degradation_estimator import _likeliest, distance
 from fusion_lightning.networks.degradation_estimator import STATISTICS, statistics
 
 from ..conftest import save
@@ -143,6 +143,37 @@ def _joined(values: list[object]) -> object:
     if isinstance(values[0], Tensor):
         return torch.cat(values)  # type: ignore[arg-type]
     return [entry for value in values for entry in value]  # type: ignore[attr-defined]
+
+
+def test_of_several_blurs_the_likeliest_counts() -> None:
+    """Under noise nobody tells one blur from another; that there is one can be told."""
+    nothing = dict.fromkeys(KINDS, 0.01)
+    assert _likeliest(nothing) == (set(), pytest.approx(0.96, abs=0.01))
+    soft = {**nothing, "noise": 0.9, "blur": 0.4, "downsample": 0.35, "defocus": 0.1}
+    present, confidence = _likeliest(soft)
+    assert present == {"noise", "blur"}
+    assert confidence == pytest.approx(0.4, abs=0.01)
+    assert _likeliest({**nothing, "blur": 0.8, "defocus": 0.7})[0] == {"blur"}
+    assert _likeliest({**nothing, "blur": 0.3, "haze": 0.4}) == (set(), pytest.approx(0.6))
+
+
+def test_noise_is_measured_unless_something_came_after_it() -> None:
+    method = DegradationEstimator(width=16).eval()
+    image = pair("noise(sigma=14)")["source_a"]
+    with torch.no_grad():
+        for name in method.network.state_dict():
+            method.network.state_dict()[name].zero_()
+        bias = method.network.line.bias
+        bias[: len(KINDS)] = -9
+        bias[list(KINDS).index("noise")] = 9
+        (measured,) = method.estimate(image)
+        bias[list(KINDS).index("jpeg")] = 9
+        (learned,) = method.estimate(image)
+        bias[list(KINDS).index("jpeg")] = -9
+        (dark,) = method.estimate((image - 0.5).clamp(0, 1))
+    assert measured.kinds == {"noise": pytest.approx(14, abs=1)}
+    for one in (learned, dark):
+        assert one.kinds["noise"] == pytest.approx((1.5 * 80) ** 0.5, rel=1e-4)  # the middle of the scale
 
 
 def test_every_kind_has_its_place_in_the_loss() -> None:

@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 def app(
     methods: list[str] | None = None,
-    estimator: str = "ClassicalEstimator",
+    estimator: str = ESTIMATOR,
     align: str = "classical",
     port: int = 7860,
     device: str = "auto",

@@ -33,7 +33,7 @@ def fuse(
     degradation_b: str | None = None,
     noise: float = 0.0,
     estimator: str | None = None,
-    align: str | None = None,
+    align: bool | str = False,
     window_a: str | None = None,
     window_b: str | None = None,
     resize: Side | None = None,
@@ -77,10 +77,11 @@ def fuse(
             estimated, for each image.
         degradation_b: What happened to source b.
         noise: Standard deviation of the noise on both sources, in [0, 1] units: 0.03 is 8 grey levels of 255.
-        estimator: What estimates a degradation that is ``auto``: a ``.ckpt`` file of a `DegradationEstimator`. Without
-            it textbook rules look for noise and Gaussian blur.
-        align: Bring source a into the frame of b first: ``classical`` (affine, without training; it leaves what it
-            cannot trust), or the ``.ckpt`` file of a `RegistrationNet`. With ``--restored`` it is written, too.
+        estimator: What estimates a degradation that is ``auto``: a model that ships (`list models`), the ``.ckpt`` file
+            of a `DegradationEstimator`, or ``ClassicalEstimator``, textbook rules for noise and Gaussian blur.
+        align: Bring source a into the frame of b first: by ``classical`` (affine, without training), a model that ships
+            (`list models`), or the ``.ckpt`` file of a `RegistrationNet`; bare by the best of them. What cannot be
+            trusted is left as it is. With ``--restored`` the aligned source is written, too.
         window_a: Which values of source a become black and white: ``percentile:LO,HI``, ``raw:LO,HI``, ``suv:LO,HI``,
             ``minmax``, ``agc`` or ``none``. It has to be named for files of more than 8 bits that use less than a tenth
             of their range, and for values that have none.
@@ -110,8 +111,8 @@ def fuse(
         UserError: If something is missing, unreadable, unpaired, or already there; nothing is written then.
     """
     # methods stand on Lightning, which takes seconds to load and which `--help` does without
-    from fusion_lightning.commands.aligning import open_registration
-    from fusion_lightning.commands.estimators import Estimating, open_estimator
+    from fusion_lightning.commands.aligning import open_registration, registration_name
+    from fusion_lightning.commands.estimators import Estimating, estimator_name, open_estimator
     from fusion_lightning.commands.fuse.images import SourcePairs
     from fusion_lightning.commands.fuse.kinds import find_sources
     from fusion_lightning.commands.fuse.opening import method_name
@@ -144,23 +145,25 @@ def fuse(
     fuser = build_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
     if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
-    registration = open_registration(align).to(fuser.device) if align else None
-    estimating = Estimating(open_estimator(estimator).to(fuser.device), estimated) if estimated else None
+    aligning = registration_name(align)
+    registration = open_registration(aligning).to(fuser.device) if aligning else None
+    looking = estimator_name(estimator) if estimated else None
+    estimating = Estimating(open_estimator(looking).to(fuser.device), estimated) if looking else None
     if trajectory and type(fuser).trajectory_sheet is FusionMethod.trajectory_sheet:
         raise UserError(f"{type(fuser).__name__} has no trajectory: leave --trajectory false")
     if trajectory and tile:
         raise UserError("--trajectory draws the whole image at once: leave --tile out")
     fuser.color_rule = color or fuser.color_rule
     bf16 = runs_in_bf16(precision, fuser.device)
-    weights = [chosen.partition("=")[2] or chosen, *filter(None, (estimator, align))]
+    weights = [chosen.partition("=")[2] or chosen, *filter(None, (looking, aligning))]
     recipe = {
         "method": chosen,
         "weights": {text: digest(checkpoint_of(text)) for text in weights if checkpoint_of(text).is_file()},
         "controls": [strength_a, strength_b, balance],
         "color": fuser.color_rule,
         "degradation": [degradation_a, degradation_b, noise],
-        "estimator": estimator,
-        "align": align,
+        "estimator": looking,
+        "align": aligning,
         "windows": [window_a, window_b],
         "resize": resize,
         "colormap_a": colormap_a,
