@@ -227,7 +227,7 @@ def _noise(images: Tensor) -> list[float]:
     """The textbook σ of white noise in images (B, C, H, W), in grey levels; that of the noisiest channel."""
     images = at_least(images, _SMALLEST)
     channels = [noise_sigma(images[:, channel : channel + 1]) for channel in range(images.shape[1])]
-    return torch.stack(channels).amax(dim=0).tolist()  # type: ignore[no-any-return]
+    return torch.stack(channels).amax(dim=0).tolist()
 
 
 def _likeliest(likely: Mapping[str, float]) -> tuple[set[str], float]:
