@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fusion_lightning.errors import UserError, plain_reason
+from fusion_lightning.zoo import ESTIMATOR
 
 HOST = "127.0.0.1"
 """The only address the page is served at: no other machine reaches it."""
