@@ -61,7 +61,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         assert process.stdout.readline() == f"the page is at http://127.0.0.1:{port} (Ctrl-C ends it)\n"
         yield f"http://127.0.0.1:{port}", called
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
         assert not list(folders.glob("fusion_lightning-*")), "the uploads are still there"
     finally:
         process.kill()
