@@ -1,12 +1,14 @@
 """Make the models that ship: lay out what they are trained on, and pack what training left.
 
     python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo
+    python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo_days --days
     python benchmarks/zoo.py pack cled logs/zoo_cled_stage2/RUN/checkpoints/last.ckpt
     python benchmarks/zoo.py curves cled logs/zoo_cled_stage2/RUN
 
 `data` links both sets into one folder of the layout of configs/zoo: MSRS train and RoadScene train to learn from,
-RoadScene val to watch, MSRS test to score. `pack` writes fusion_lightning/zoo/NAME.ckpt in half precision, without what
-only training needs, and the file's sum and number of parameters into the catalogue, which must have an entry NAME.
+RoadScene val to watch, MSRS test to score; with `--days` without the nights of MSRS train, whose darkness is right.
+`pack` writes fusion_lightning/zoo/NAME.ckpt in half precision, without what only training needs, and the file's sum and
+number of parameters into the catalogue, which must have an entry NAME.
 `curves` draws a run's loss and validation scores into docs/pictures.
 """
 
@@ -35,6 +37,7 @@ def main() -> None:
     data.add_argument("--msrs", type=Path, required=True)
     data.add_argument("--roadscene", type=Path, required=True)
     data.add_argument("--output", type=Path, required=True)
+    data.add_argument("--days", action="store_true", help="leave the nights of MSRS train out")
     packed = commands.add_parser("pack", help="make a model of a checkpoint")
     packed.add_argument("name", choices=[*models()])
     packed.add_argument("checkpoint", type=Path)
@@ -43,14 +46,14 @@ def main() -> None:
     drawn.add_argument("run", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "data":
-        link_data(arguments.msrs, arguments.roadscene, arguments.output)
+        link_data(arguments.msrs, arguments.roadscene, arguments.output, arguments.days)
     elif arguments.command == "pack":
         pack(arguments.name, arguments.checkpoint)
     else:
         draw_curves(arguments.name, arguments.run)
 
 
-def link_data(msrs: Path, roadscene: Path, output: Path) -> None:
+def link_data(msrs: Path, roadscene: Path, output: Path, days: bool) -> None:
     """Both sets as one folder of links, SPLIT/ir and SPLIT/vi; MSRS has no val here and RoadScene no test."""
     road = {"ir": roadscene / "SPLIT" / "cropinfrared", "vi": roadscene / "SPLIT" / "crop_LR_visible"}
     street = {"ir": msrs / "SPLIT" / "ir", "vi": msrs / "SPLIT" / "vi"}
@@ -60,6 +63,8 @@ def link_data(msrs: Path, roadscene: Path, output: Path) -> None:
                 folder = output / split / kind
                 folder.mkdir(parents=True, exist_ok=True)
                 for file in sorted(Path(str(pattern).replace("SPLIT", split)).iterdir()):
+                    if days and split == "train" and name == "msrs" and file.stem.endswith("N"):
+                        continue
                     link = folder / f"{name}_{file.name}"
                     link.unlink(missing_ok=True)
                     link.symlink_to(file.resolve())

@@ -121,6 +121,12 @@ def _arguments(function: Callable[..., object]) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_links_to_exists(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
 def test_other_things_to_type_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     setup = (ROOT / "setup.cfg").read_text(encoding="utf-8")

@@ -138,9 +138,10 @@ def test_without_a_method_the_best_one_fuses(tmp_path: Path, capsys: pytest.Capt
         assert (read_image(tmp_path / option / "one.png") == read_image(tmp_path / "bare" / "one.png")).all()
 
 
-def test_it_restores_scenes_it_never_saw() -> None:
-    """Drawn scenes under noise: both sources come closer to the clean ones by more than 3 dB."""
-    data = FusionData(scenarios=["noise"], batch_size=2, num_workers=0, length=2)
+@pytest.mark.parametrize(("scenario", "sides"), [("noise", "ab"), ("low_light", "b")])
+def test_it_restores_scenes_it_never_saw(scenario: str, sides: str) -> None:
+    """Drawn scenes: the sources come closer to the clean ones by more than 3 dB."""
+    data = FusionData(scenarios=[scenario], batch_size=2, num_workers=0, length=2)
     data.setup("test")
     batch = next(iter(data.test_dataloader()))
     method = build_method(BEST)
@@ -150,7 +151,7 @@ def test_it_restores_scenes_it_never_saw() -> None:
     def loss(image: torch.Tensor, clean: torch.Tensor) -> float:
         return float((image - clean).square().mean())
 
-    for side in ("a", "b"):
+    for side in sides:
         before = loss(batch[f"source_{side}"], batch[f"clean_{side}"])  # type: ignore[literal-required]
         after = loss(output[f"restored_{side}"], batch[f"clean_{side}"])  # type: ignore[literal-required]
         assert after < before / 2
