@@ -337,7 +337,7 @@ class FusionCLI(LightningCLI):
                 raise UserError(f"{error}{hint}") from error
             self._saved_weights = None  # the Trainer reads them itself
         learned = any(parameter.requires_grad for parameter in self.model.parameters())
-        if self.subcommand == "fit" and type(self.model).training_step is FusionMethod.training_step:
+        if self.subcommand == "fit" and not self.model.learns():
             raise UserError(f"{_class_name(config)} has nothing to train: run it with `test` or `predict`")
         if self.subcommand == "fit" and learned:
             self.model.configure_optimizers()  # refuses options that an optimizer cannot use

@@ -1,8 +1,10 @@
 """Weighted sums of losses that keep their parts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -55,8 +57,7 @@ class FusionCriterion:
             "gradient": gradient_loss(fused, a, b),
             "color": color_loss(fused, a, b),
         }
-        total = sum((getattr(self, name) * part for name, part in parts.items()), start=fused.new_zeros(()))
-        return total, parts
+        return weighted_sum(parts, vars(self)), parts
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,12 @@ class JointCriterion:
             (F.l1_loss(x.float(), known.float()) for x, known in zip(restored, clean, strict=True)),
             start=fused.new_zeros(()),
         )
-        total = sum((getattr(self, name) * part for name, part in parts.items()), start=fused.new_zeros(()))
-        return total, parts
+        return weighted_sum(parts, vars(self)), parts
+
+
+def weighted_sum(parts: Mapping[str, Tensor], weights: Mapping[str, Any]) -> Tensor:
+    """The parts of a loss, each times the weight of its name, added up."""
+    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
 
 
 def fusion_losses(reference: Reference, fused: Tensor, a: Tensor, b: Tensor) -> dict[str, Tensor]:

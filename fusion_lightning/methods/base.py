@@ -154,16 +154,23 @@ class FusionMethod(LightningModule):
                 part.eval()
         return self
 
+    @classmethod
+    def learns(cls) -> bool:
+        """Whether there is anything to train: a `training_step`."""
+        return cls.training_step is not FusionMethod.training_step
+
     def setup(self, stage: str) -> None:
         """Lay convolution weights out channels-last, which every backend runs at least as fast."""
         self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
-        """Optimize what is not frozen; a scheduler counts steps, not epochs.
+        """Optimize what is not frozen, nothing without a `training_step`; a scheduler counts steps, not epochs.
 
         Raises:
             UserError: If the optimizer or the scheduler refuses its options.
         """
+        if not self.learns():
+            return None
         try:
             optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         except (TypeError, ValueError) as error:

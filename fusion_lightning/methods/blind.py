@@ -46,7 +46,3 @@ class Blind(FusionMethod):
         """
         assert isinstance(self.estimator, Estimator)
         return self.method.fuse(self.estimator.estimated(batch), controls)
-
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned."""
-        return None

@@ -33,10 +33,6 @@ class _Rule(LumaFusion):
         """Fuse grey images (B, 1, H, W) in [0, 1]."""
         return type(self).rule(a, b)
 
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned."""
-        return None
-
 
 def laplacian_pyramid(a: Tensor, b: Tensor) -> Tensor:
     """Fuse in Laplacian pyramids (Burt and Adelson 1983): the stronger detail, the mean of what is left at the top.
@@ -124,10 +120,6 @@ class Overlay(FusionMethod):
         a, b = sources(batch)
         return FusionOutput(fused=self.alpha * a + (1 - self.alpha) * b)
 
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned."""
-        return None
-
 
 class ClassicalRestorer(FusionMethod):
     """Restorer of textbook filters, chosen by the recorded degradation.
@@ -167,10 +159,6 @@ class ClassicalRestorer(FusionMethod):
             pairs = zip(image.split(1), effects, strict=True)
             restored.append(torch.cat([self._restore(one, applied) for one, applied in pairs]))
         return FusionOutput(restored_a=restored[0], restored_b=restored[1])
-
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned."""
-        return None
 
     def _restore(self, image: Tensor, effects: Sequence[AppliedDegradation]) -> Tensor:
         noise = float(from_degradations(effects).sigma)

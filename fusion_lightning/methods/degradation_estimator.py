@@ -92,10 +92,6 @@ class Estimator(FusionMethod):
         self.check_no_controls(controls)
         return ClassicalRestorer().fuse(self.estimated(batch))
 
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned where there is nothing to learn."""
-        return super().configure_optimizers() if any(one.requires_grad for one in self.parameters()) else None
-
     def _score(self, stage: str, batch: FusionBatch) -> StepOutput:
         rows = [
             ScoreRow(name=name, scenario=one["scenario"], scores={})

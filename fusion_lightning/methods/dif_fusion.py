@@ -11,7 +11,7 @@ from fusion_lightning.diffusion.denoising import add_noise
 from fusion_lightning.diffusion.sampling import draw_noise, generators_for
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import as_rgb, rgb_to_luma
-from fusion_lightning.losses.criteria import Reference, fusion_losses
+from fusion_lightning.losses.criteria import Reference, fusion_losses, weighted_sum
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.denoiser import Denoiser
 from fusion_lightning.methods.loading import Arguments, first_stage
@@ -154,8 +154,7 @@ class DifFusionStage2(FusionMethod):
         # a channel is an image of its own
         parts = fusion_losses(self.reference, *(_channels(image) for image in (fused, *clean(batch))))
         parts = {"intensity": parts["intensity"], "gradient": parts["structure"]}
-        total = torch.stack([self.loss_weights[name] * part for name, part in parts.items()]).sum()
-        return self.log_losses({"loss": total, **parts}, batch)
+        return self.log_losses({"loss": weighted_sum(parts, self.loss_weights), **parts}, batch)
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """The fusion in RGB as it was painted; its luma where no source has colour.

@@ -12,7 +12,7 @@ from fusion_lightning.diffusion.denoising import NoiseLevel, denoise
 from fusion_lightning.diffusion.sampling import draw_noise, generators_for
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
-from fusion_lightning.losses.criteria import Reference, fusion_losses
+from fusion_lightning.losses.criteria import Reference, fusion_losses, weighted_sum
 from fusion_lightning.losses.functional import sobel_magnitude
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.denoiser import lean
@@ -100,8 +100,7 @@ class DRMF(FusionMethod):
             losses = {name: step.level.alpha_bar.sqrt() * loss for name, loss in losses.items()}
             losses["smoothness"] = sobel_magnitude(step.weight, "l1").mean()
             parts = {name: parts.get(name, 0) + loss for name, loss in losses.items()}
-        total = torch.stack([self.loss_weights[name] * part for name, part in parts.items()]).sum()
-        return self.log_losses({"loss": total, **parts}, batch)
+        return self.log_losses({"loss": weighted_sum(parts, self.loss_weights), **parts}, batch)
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """The fusion in the colours of the restored source that has some, both restored sources, and the last weights.

@@ -12,6 +12,7 @@ from fusion_lightning.diffusion.denoising import NoiseLevel
 from fusion_lightning.diffusion.sampling import generators_for
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import as_rgb, rgb_to_luma
+from fusion_lightning.losses.criteria import weighted_sum
 from fusion_lightning.losses.functional import color_loss, structural_similarity
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.denoiser import Denoiser, Prediction
@@ -80,8 +81,7 @@ class MaskDiFuser(FusionMethod):
             "structure": (1 - structural_similarity(rgb_to_luma(seen), rgb_to_luma(real))).mean(),
             "color": color_loss(seen, real, rgb_to_luma(real)),
         }
-        total = torch.stack([self.loss_weights[name] * part for name, part in parts.items()]).sum()
-        return self.log_losses({"loss": total, **parts}, batch)
+        return self.log_losses({"loss": weighted_sum(parts, self.loss_weights), **parts}, batch)
 
     def views(self, batch: FusionBatch, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor, Tensor]:
         """One clean source per pair, by the toss of a coin, and two masked views of it: (B, 3, H, W) on [−1, 1].

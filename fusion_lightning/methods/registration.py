@@ -68,10 +68,6 @@ class ClassicalRegistration(Registration):
         matrices = torch.from_numpy(np.stack([one.matrix for one in found])).float()
         return warps.from_affine(matrices.to(b.device), size), [one.refused for one in found]
 
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned."""
-        return None
-
 
 class RegistrationNet(Registration):
     """A network that registers: an affine warp, and a bend on top of it.

@@ -49,7 +49,3 @@ class RestoreThenFuse(FusionMethod):
         if "fused" not in output:
             raise UserError(f"`fuser` must fuse, but {type(self.fuser).__name__} only restores")
         return FusionOutput(fused=output["fused"], restored_a=restored["restored_a"], restored_b=restored["restored_b"])
-
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned."""
-        return None

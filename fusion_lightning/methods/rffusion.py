@@ -61,7 +61,3 @@ class RFFusion(LumaFusion):
             fused = rgb_to_luma(step.clean)
         fused = (fused + 1) / 2
         return stretched(fused) if self.stretch else fused
-
-    def configure_optimizers(self) -> Any:
-        """Nothing is learned here."""
-        return None

@@ -11,7 +11,7 @@ from fusion_lightning.diffusion.denoising import DenoisingStep, NoiseLevel, deno
 from fusion_lightning.diffusion.sampling import draw_noise, generators_for
 from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
-from fusion_lightning.losses.criteria import Reference, fusion_losses
+from fusion_lightning.losses.criteria import Reference, fusion_losses, weighted_sum
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.denoiser import lean
 from fusion_lightning.methods.diffusion_restorer import DiffusionRestorer
@@ -72,8 +72,7 @@ class TextDiFuse(FusionMethod):
         generators = generators_for(batch["name"], self.seed, self.global_step)
         step = next(one for one in self.steps(*sources(batch), generators, learn_at=chosen) if one.level.t == chosen)
         parts = fusion_losses(self.reference, (step.clean + 1) / 2, *self._targets(batch))
-        total = torch.stack([self.loss_weights[name] * part for name, part in parts.items()]).sum()
-        return self.log_losses({"loss": total, **parts}, batch)
+        return self.log_losses({"loss": weighted_sum(parts, self.loss_weights), **parts}, batch)
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """The fusion, in the delivered colours.

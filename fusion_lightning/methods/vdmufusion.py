@@ -11,7 +11,7 @@ from fusion_lightning.diffusion.denoising import NoiseLevel, NoiseSchedule, add_
 from fusion_lightning.diffusion.sampling import draw_noise, generators_for
 from fusion_lightning.errors import check_choice
 from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
-from fusion_lightning.losses.criteria import Reference, fusion_losses
+from fusion_lightning.losses.criteria import Reference, fusion_losses, weighted_sum
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.networks.denoising_unet import DenoisingSize
 from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
@@ -75,8 +75,7 @@ class VDMUFusion(FusionMethod):
             "noise": F.mse_loss(predicted, noise),
             **fusion_losses(self.reference, weight * a + (1 - weight) * b, clean_a, clean_b),
         }
-        loss = sum((self.loss_weights[name] * part for name, part in parts.items()), start=a.new_zeros(()))
-        return self.log_losses({"loss": loss, **parts}, batch)
+        return self.log_losses({"loss": weighted_sum(parts, self.loss_weights), **parts}, batch)
 
     def fuse(self, batch: FusionBatch, controls: Controls | None = None) -> FusionOutput:
         """The fusion, in colour when one source is, and the weight map it was made with.

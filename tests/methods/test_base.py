@@ -47,6 +47,11 @@ def test_weights_are_channels_last_and_frozen_ones_are_not_optimized() -> None:
     assert len(group["params"]) == 2
 
 
+def test_what_has_nothing_to_train_has_no_optimizer() -> None:
+    assert Average().configure_optimizers() is None
+    assert CLEDStage1(size="tiny").configure_optimizers() is not None
+
+
 def test_scores_do_not_feel_mixed_precision() -> None:
     batch = make_batch(["one", "two"], size=(48, 48))
     method = Average()
