@@ -140,12 +140,15 @@ def rffusion_with_prior() -> RFFusion:
 
 
 def read_quality(scores: Path, data: str, scenario: str) -> dict[str, dict[str, float]]:
-    """By method, the means of the drawn metrics over the pairs of one data set under one scenario."""
+    """By method, the means of the drawn metrics over the pairs of one data set under one scenario.
+
+    One that was trained for this scenario alone, as ``DRFusion, noise``, is called by its own name.
+    """
     found: dict[str, list[dict[str, str]]] = {}
     with scores.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if (row["data"], row["scenario"]) == (data, scenario):
-                found.setdefault(row["method"], []).append(row)
+                found.setdefault(row["method"].removesuffix(f", {scenario.removeprefix('drfusion_')}"), []).append(row)
     return {name: {one: fmean(float(row[one]) for row in rows) for one in DRAWN} for name, rows in found.items()}
 
 
