@@ -17,7 +17,7 @@ from fusion_lightning.losses.criteria import JointCriterion, Reference
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.methods.observations import ObservedPair, observe_pair
 from fusion_lightning.networks.denoising_unet import DenoisingSize
-from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
+from fusion_lightning.networks.two_decoder_unet import DecoderKind, TwoDecoderUNet
 from fusion_lightning.operators import DEFAULT_RHO, Projection, correct
 
 LambdaRule = Literal["ddnm_plus", "one"]
@@ -60,6 +60,8 @@ class DRFusion(FusionMethod):
         reference: The fusion is drawn to the ``maximum`` of the sources (22)(23), or to ``both`` (24), as in medicine.
         targets: The fusion loss compares with the ``clean`` sources, or with the ``reconstructed`` ones.
         recompute: Forget a step's features in training and compute them again for its gradient: less memory, more time.
+        decoder: Where its decoders compute: after they enlarge (``fine``), or before (``coarse``), which is as
+            published and costs less; see `TwoDecoderUNet`.
         **options: Those of `FusionMethod`.
 
     Raises:
@@ -83,6 +85,7 @@ class DRFusion(FusionMethod):
         reference: Reference = "maximum",
         targets: Targets = "clean",
         recompute: bool = False,
+        decoder: DecoderKind = "fine",
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -99,7 +102,7 @@ class DRFusion(FusionMethod):
         self.recompute = recompute
         self.criterion = JointCriterion(intensity, structure, reconstruction, reference)
         self.schedule = JointSchedule(timesteps, corrected=projection != "none")
-        self.network = TwoDecoderUNet(size)
+        self.network = TwoDecoderUNet(size, decoder=decoder)
         if projection == "none":
             # nothing asks for the weights, so nothing would train them
             self.network.weight_decoder.requires_grad_(False)

@@ -92,13 +92,17 @@ class DenoisingUNet(nn.Module):
         They have w, 2w, 4w, 8w channels at 1, 1/2, 1/4, 1/8 of the size that H and W are padded to, multiples of 8.
         """
         time = self.time(time)
-        features = self.stem(pad_to_multiple(state, 2 ** (_LEVELS - 1)))
+        features = self.enter(state)
         maps = []
         for level, down in zip(self.encoder, self.downs, strict=False):
             features = level(features, time)
             maps.append(features)
             features = down(features)
         return [*maps, self.middle(self.encoder[-1](features, time), time)]
+
+    def enter(self, state: Tensor) -> Tensor:
+        """The first convolution's map of the state, H and W padded to multiples of 8."""
+        return self.stem(pad_to_multiple(state, 2 ** (_LEVELS - 1)))
 
     def decode(self, maps: list[Tensor], time: Tensor) -> list[Tensor]:
         """The decoder's maps, coarsest first, of the sizes and channels of the encoder's; the first is its last."""
@@ -144,6 +148,13 @@ class Decoder(nn.Module):
 
     def __init__(self, widths: list[int], out_channels: int, time_channels: int, dropout: float) -> None:
         super().__init__()
+        self._build(widths, time_channels, dropout)
+        self.norm = group_norm(widths[0])
+        self.head = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def _build(self, widths: list[int], time_channels: int, dropout: float) -> None:
         rising = list(pairwise(reversed(widths)))
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(below, channels, 4, stride=2, padding=1) for below, channels in rising
@@ -151,11 +162,7 @@ class Decoder(nn.Module):
         self.gates = nn.ModuleList(SkipGate(channels) for _, channels in rising)
         self.blocks = nn.ModuleList(ResidualBlock(channels, channels, time_channels, dropout) for _, channels in rising)
         for up in self.ups:
-            _scale_init(up)
-        self.norm = group_norm(widths[0])
-        self.head = nn.Conv2d(widths[0], out_channels, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+            scale_init(up)
 
     def forward(self, maps: list[Tensor], time: Tensor) -> list[Tensor]:
         """Decode the encoder's maps, finest first, at the embedded time: a map per level, coarsest first."""
@@ -182,7 +189,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        _scale_init(self.conv2)
+        scale_init(self.conv2)
         self.shortcut = PointwiseConv2d(channels, out_channels) if channels != out_channels else nn.Identity()
 
     def forward(self, features: Tensor, time: Tensor) -> Tensor:
@@ -219,7 +226,7 @@ def group_norm(channels: int) -> GroupNorm:
 
 
 @torch.no_grad()
-def _scale_init(layer: nn.Module) -> None:
+def scale_init(layer: nn.Module) -> None:
     """Scale a layer's initial weights."""
     for parameter in layer.parameters():
         parameter.mul_(_BRANCH_INIT)

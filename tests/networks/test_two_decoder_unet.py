@@ -2,30 +2,54 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from fusion_lightning.errors import UserError
 from fusion_lightning.networks.two_decoder_unet import TwoDecoderUNet
 
 
-@pytest.fixture
-def network() -> TwoDecoderUNet:
+@pytest.fixture(params=["fine", "coarse"])
+def network(request: pytest.FixtureRequest) -> TwoDecoderUNet:
     """A small one whose heads are not zero."""
-    network = TwoDecoderUNet("tiny").eval()
+    network = TwoDecoderUNet("tiny", decoder=request.param).eval()
     for decoder in (network.noise_decoder, network.weight_decoder):
         torch.nn.init.normal_(decoder.head.weight, std=0.1)
     return network
 
 
-@pytest.mark.parametrize(("size", "millions"), [("tiny", 2.0), ("small", 7.8), ("base", 31.1)])
-def test_sizes(size: str, millions: float) -> None:
+@pytest.mark.parametrize(
+    ("size", "decoder", "millions"),
+    [("tiny", "fine", 1.95), ("small", "fine", 7.79), ("base", "fine", 31.11), ("base", "coarse", 31.77)],
+)
+def test_sizes(size: str, decoder: str, millions: float) -> None:
+    """With coarse decoders as many parameters as published."""
     with torch.device("meta"):
-        network = TwoDecoderUNet(size)
-    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+        network = TwoDecoderUNet(size, decoder=decoder)  # type: ignore[arg-type]
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.006)
 
 
-def test_unknown_sizes_are_refused() -> None:
+def test_unknown_names_are_refused() -> None:
     with pytest.raises(UserError, match="`size` must be one of tiny, small, base, but got 'huge'"):
         TwoDecoderUNet("huge")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="`decoder` must be one of fine, coarse, but got 'rough'"):
+        TwoDecoderUNet("tiny", decoder="rough")  # type: ignore[arg-type]
+
+
+def test_coarse_decoders_cost_a_quarter_less() -> None:
+    operations = {}
+    for decoder in ("fine", "coarse"):
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            TwoDecoderUNet("small", decoder=decoder)(torch.empty(1, 3, 64, 64), torch.ones(1))  # type: ignore[arg-type]
+        operations[decoder] = counter.get_total_flops()
+    assert operations["coarse"] < 0.75 * operations["fine"]
+
+
+def test_every_parameter_learns(network: TwoDecoderUNet) -> None:
+    """Every parameter of the noise's way gets a gradient, also where blocks and deeper levels begin small."""
+    noise, _ = network(torch.rand(1, 3, 16, 16), torch.ones(1))
+    noise.square().sum().backward()
+    silent = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
+    assert all(name.startswith("weight_decoder") for name in silent), silent
 
 
 @pytest.mark.parametrize("size", [(16, 24), (17, 9), (3, 2)])
