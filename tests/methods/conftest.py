@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fusion_lightning.batch import FusionBatch, SampleDegradation
+from fusion_lightning.methods import FusionMethod
 
 
 def make_batch(
@@ -30,6 +31,14 @@ def make_batch(
         degradation=[SampleDegradation(scenario=scenario, a=[], b=[]) for _ in names],
         name=names,
     )
+
+
+def check_that_images_are_independent(method: FusionMethod, part: str = "fused") -> None:
+    """An image does not depend on the others of its batch."""
+    with torch.no_grad():
+        together = method.fuse(make_batch(["one", "two"], (16, 16)))[part]  # type: ignore[literal-required]
+        alone = method.fuse(make_batch(["two"], (16, 16)))[part]  # type: ignore[literal-required]
+    torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=0)
 
 
 @pytest.fixture
