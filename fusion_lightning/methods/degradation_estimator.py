@@ -141,9 +141,9 @@ class DegradationEstimator(Estimator):
     """Network that tells which effects an image shows and how strong they are; it learns from what was applied.
 
     The presence of every kind is told by itself, so that any composition can be found; only of those that soften an
-    image the likeliest counts. Strengths are learned on a logarithmic scale; white noise that nothing came after and
-    that black and white did not cut off is measured by the textbook rule, which is closer. The confidence is that of
-    the least certain kind.
+    image the likeliest counts, and what has many grey levels was not quantised. Strengths are learned on a logarithmic
+    scale; white noise that nothing came after and that black and white did not cut off is measured by the textbook
+    rule, which is closer. The confidence is that of the least certain kind.
 
     Args:
         width: Channels of the network's hidden layers.
@@ -180,6 +180,8 @@ class DegradationEstimator(Estimator):
         found = []
         for index, (shares, noisy) in enumerate(zip(logits.sigmoid().tolist(), _noise(images), strict=True)):
             likely = dict(zip(KINDS, shares, strict=True))
+            if not KINDS["quantize"].is_seen(_levels(images[index])):
+                likely["quantize"] = 0.0
             present, confidence = _likeliest(likely)
             kinds = {name: float(value) for name, value in zip(KINDS, values[index], strict=True) if name in present}
             clipped = ((images[index] <= 0) | (images[index] >= 1)).float().mean()
@@ -224,6 +226,12 @@ def _noise(images: Tensor) -> list[float]:
     images = at_least(images, _SMALLEST)
     channels = [noise_sigma(images[:, channel : channel + 1]) for channel in range(images.shape[1])]
     return torch.stack(channels).amax(dim=0).tolist()
+
+
+def _levels(image: Tensor) -> int:
+    """How many of 256 grey levels an image (C, H, W) in [0, 1] has, in the channel that has most."""
+    stored = (image * 255).round().long().clamp(0, 255)
+    return max(int(channel.flatten().bincount(minlength=256).count_nonzero()) for channel in stored)
 
 
 def _likeliest(likely: Mapping[str, float]) -> tuple[set[str], float]:

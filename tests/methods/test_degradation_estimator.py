@@ -176,6 +176,26 @@ def test_noise_is_measured_unless_something_came_after_it() -> None:
         assert one.kinds["noise"] == pytest.approx((1.5 * 80) ** 0.5, rel=1e-4)  # the middle of the scale
 
 
+def test_what_has_many_grey_levels_was_not_quantised() -> None:
+    """A stretched histogram has gaps, too, but more levels than quantising leaves."""
+    method = DegradationEstimator(width=16).eval()
+    with torch.no_grad():
+        for name in method.network.state_dict():
+            method.network.state_dict()[name].zero_()
+        method.network.line.bias[: len(KINDS)] = -9
+        method.network.line.bias[list(KINDS).index("quantize")] = 9
+    for color in (1, 3):
+        levels = (torch.arange(96 * 96) % 250).view(1, 1, 96, 96).expand(-1, color, -1, -1) / 255
+        (many,), (few,) = method.estimate(levels), method.estimate((levels * 15).round() / 15)
+        assert (set(many.kinds), set(few.kinds)) == (set(), {"quantize"})
+        assert many.probabilities["quantize"] == 0
+        assert many.confidence > 0.99
+        one = levels.clone()
+        one[:, -1] = 0.5
+        (found,) = method.estimate(one)
+        assert ("quantize" in found.kinds) == (color == 1)
+
+
 def test_every_kind_has_its_place_in_the_loss() -> None:
     method = DegradationEstimator(width=16)
     for name in KINDS:
