@@ -25,7 +25,7 @@ from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.convert import to_float, to_tensor
 from fusion_lightning.imaging.windows import Window
-from fusion_lightning.methods import ClassicalRegistration, build_method, load_method
+from fusion_lightning.methods import ClassicalRegistration, FusionMethod, build_method
 from fusion_lightning.metrics import METRICS
 from fusion_lightning.metrics.functional import epe
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--source-a", required=True)
     parser.add_argument("--source-b", required=True)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--checkpoint", help="of a RegistrationNet")
+    parser.add_argument("--checkpoint", help="of a RegistrationNet, or the name of one that ships")
     parser.add_argument("--pairs", type=int, default=11)
     parser.add_argument("--fusers", nargs="+", default=["guided", "cled"])
     parser.add_argument("--crop", type=int, help="side of the middle part that is fused; the whole image without it")
@@ -83,9 +83,8 @@ def main() -> None:
     pairs = pair_images({"--source-a": options.source_a, "--source-b": options.source_b})
     registrations = {"classical": ClassicalRegistration().eval()}
     if options.checkpoint:
-        registrations["network"] = load_method(options.checkpoint).eval()
+        registrations["network"] = build_method(options.checkpoint).eval()
     fusers = {name: build_method(name) for name in options.fusers}
-    metrics = {name: METRICS[name]() for name in SCORES}
     rows: list[dict[str, str | float]] = []
     for index, (name, files) in enumerate(track(list(pairs.items())[: options.pairs])):
         for severity in range(6):
@@ -95,19 +94,15 @@ def main() -> None:
             still = warps.identity((known.shape[-2], known.shape[-1]), known)
             ways = {"none": still, "true warp": known}
             ways |= {way: one.fuse(batch)["warp_a"] for way, one in registrations.items()}
+            as_delivered = scores(batch, batch["source_a"], fusers, options.crop)
             for way, warp in ways.items():
-                # nothing is moved where there is nothing to move: the very pixels
-                nothing = torch.equal(warp, still)
-                aligned = batch["source_a"] if nothing else warps.sample(batch["source_a"], warp)
                 row: dict[str, str | float] = {"name": name, "severity": severity, "registration": way}
                 row["EPE"] = epe(warp, known).item()
-                for fuser, method in fusers.items():
-                    images = [middle(image, options.crop) for image in (aligned, batch["source_b"], batch["clean_a"])]
-                    seen = FusionBatch(**{**batch, "source_a": images[0], "source_b": images[1]})
-                    scored = (method.fuse(seen)["fused"], images[2], images[1])  # b stood still: it is clean
-                    images = [inner(image) for image in scored]
-                    for key, metric in metrics.items():
-                        row[f"{fuser} {key}"] = metric.per_image(*images).item()
+                # nothing is moved where there is nothing to move: the very pixels
+                if torch.equal(warp, still):
+                    row |= as_delivered
+                else:
+                    row |= scores(batch, warps.sample(batch["source_a"], warp), fusers, options.crop)
                 rows.append(row)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]))
@@ -120,6 +115,18 @@ def main() -> None:
         for way in ways:
             print(f"  {way:10}", "  ".join("{:6.3f} [{:.3f}, {:.3f}]".format(*one) for one in curve(rows, way, key)))
     draw(rows, list(ways), folder / "misalignment.png")
+
+
+def scores(batch: FusionBatch, aligned: Tensor, fusers: dict[str, FusionMethod], crop: int | None) -> dict[str, float]:
+    """Fuse a pair whose source a was aligned, and score that against the sources as they were."""
+    # b stood still: it is clean
+    a, b, clean_a = (middle(image, crop) for image in (aligned, batch["source_b"], batch["clean_a"]))
+    found = {}
+    for fuser, method in fusers.items():
+        fused = method.fuse(FusionBatch(**{**batch, "source_a": a, "source_b": b}))["fused"]
+        images = [inner(image) for image in (fused, clean_a, b)]
+        found |= {f"{fuser} {key}": METRICS[key]().per_image(*images).item() for key in SCORES}
+    return found
 
 
 def curve(rows: list[dict[str, str | float]], way: str, key: str) -> list[tuple[float, float, float]]:

@@ -9,7 +9,7 @@
 RoadScene val to watch, MSRS test to score; with `--days` without the nights of MSRS train, whose darkness is right.
 `pack` writes fusion_lightning/zoo/NAME.ckpt in half precision, without what only training needs, and the file's sum and
 number of parameters into the catalogue, which must have an entry NAME.
-`curves` draws a run's loss and validation scores into docs/pictures.
+`curves` draws a run's loss, and what its task watches on validation, into docs/pictures.
 """
 
 import argparse
@@ -28,6 +28,14 @@ from fusion_lightning.zoo import models
 ZOO = Path(__file__).parent.parent / "fusion_lightning" / "zoo"
 KEPT = ("pytorch-lightning_version", "method", "hyper_parameters", "epoch", "global_step")
 """What a checkpoint needs beside its weights to be a Lightning checkpoint of a known method."""
+_RESTORED = {"val/PSNR_a": "infrared", "val/PSNR_b": "visible"}
+WATCHED = {
+    "fuse": ("PSNR on val in dB (dotted: as delivered)", _RESTORED),
+    "restore": ("PSNR on val in dB (dotted: as delivered)", _RESTORED),
+    "estimate": ("on val: all kinds named exactly", {"val/kinds_right": "share of images"}),
+    "register": ("on val: pixels off the known warp", {"val/EPE": "mean"}),
+}
+"""What is drawn of a validation, by the task of a model: its title, and columns with their names."""
 
 
 def main() -> None:
@@ -94,7 +102,7 @@ def pack(name: str, checkpoint: Path) -> None:
 
 
 def draw_curves(name: str, run: Path) -> None:
-    """The training loss, averaged over a twentieth of the run, and the PSNR of both restored sources on val."""
+    """The training loss, averaged over a twentieth of the run, and what was watched on val."""
     rows: list[dict[str, str]] = []
     for file in sorted(run.glob("csv/fit*/metrics.csv"), key=lambda path: path.stat().st_mtime):
         with file.open(newline="", encoding="utf-8") as table:
@@ -111,10 +119,11 @@ def draw_curves(name: str, run: Path) -> None:
     smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
     left.plot(steps[width - 1 :], smooth, color="C0")
     left.set(title="training loss", xlabel="step", ylim=np.percentile(losses, [1, 99]))
-    for side, label in (("a", "infrared"), ("b", "visible")):
-        right.plot(*column(f"val/PSNR_{side}"), marker="o", markersize=3, label=label)
-        right.plot(*column(f"val/PSNR_{side}_in"), linestyle=":", color="0.5")
-    right.set(title="PSNR on val in dB (dotted: as delivered)", xlabel="step")
+    title, watched = WATCHED[models()[name].task]
+    for key, label in watched.items():
+        right.plot(*column(key), marker="o", markersize=3, label=label)
+        right.plot(*column(f"{key}_in"), linestyle=":", color="0.5")
+    right.set(title=title, xlabel="step")
     right.legend()
     target = ZOO.parent.parent / "docs" / "pictures" / f"model_{name}_curves.png"
     figure.savefig(target, dpi=90)
