@@ -197,13 +197,21 @@ def merge_heads(tokens: Tensor) -> Tensor:
     return tokens.transpose(1, 2).flatten(2)
 
 
+def token_products(left: Tensor, right: Tensor) -> Tensor:
+    """Products of channels summed over tokens, leftᵀ·right; (B, N, C) and (B, N, D) to (B, C, D).
+
+    Image by image, because the batched product in bfloat16 copies its transposed argument (5× slower).
+    """
+    return torch.stack([x.t() @ y for x, y in zip(left, right, strict=True)])
+
+
 def channel_products(left: Tensor, right: Tensor, heads: int) -> Tensor:
     """Products of channels summed over tokens, leftᵀ·right per head; twice (B, N, heads·D) to (B, heads, D, D).
 
     Forms the products across heads too and picks the heads' blocks: one large product costs less than copying the
-    tokens apart. Image by image, because the batched product in bfloat16 copies its transposed argument (5× slower).
+    tokens apart.
     """
-    products = torch.stack([x.t() @ y for x, y in zip(left, right, strict=True)])
+    products = token_products(left, right)
     return products.unflatten(2, (heads, -1)).unflatten(1, (heads, -1)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
 
 

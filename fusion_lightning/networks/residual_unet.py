@@ -19,12 +19,12 @@ from fusion_lightning.networks.layers import (
     add,
     as_map,
     as_tokens,
-    channel_products,
     merge_heads,
     mix_channels,
     pad_to_multiple,
     silu,
     split_heads,
+    token_products,
     works_in_place,
 )
 
@@ -219,9 +219,13 @@ class LinearAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Attend within features (B, C, H, W) and add the result to them."""
         normal = self.norm(features)
-        query, key, value = (as_tokens(to(normal)) for to in (self.to_query, self.to_key, self.to_value))
-        query = query.unflatten(2, (_HEADS, -1)).softmax(dim=-1).flatten(2)
-        context = channel_products(key.softmax(dim=1), value, _HEADS) * _HEAD_CHANNELS**-0.5
+        key = as_tokens(self.to_key(normal)).softmax(dim=1)
+        # values are linear in the features: what is averaged first needs no map of values
+        average = token_products(key, as_tokens(normal)).unflatten(1, (_HEADS, -1))
+        del key  # as large as the queries
+        to_value = self.to_value.weight.flatten(1).unflatten(0, (_HEADS, -1))
+        context = torch.einsum("bhdc,hec->bhde", average, to_value.to(average.dtype)) * _HEAD_CHANNELS**-0.5
+        query = as_tokens(self.to_query(normal)).unflatten(2, (_HEADS, -1)).softmax(dim=-1).flatten(2)
         attended = mix_channels(query, context, self.to_out)
         return add(self.norm_out(as_map(attended, *features.shape[-2:])), features)
 
