@@ -22,12 +22,16 @@ _FARTHEST = 0.2
 """Part of a side by which a frame's middle may move."""
 _DISTORTION = 0.35
 """By how much of its length an affine map may change a vector: 20 degrees, or about a third larger or smaller."""
+FOR_SCANS = "registration-medical"
+"""The model that ships for PET, SPECT and CT onto MRI."""
 AGREE = 3.0
 """Pixels by which there and back may differ; a warp that moves less needs no further proof."""
 CORRELATION = 0.08
 """Least correlation of edges, in the overlap, that proves a warp."""
-_LIES_WELL = 0.6
+_LIES_WELL = 0.5
 """Part of the best correlation that edges may have without any motion: beyond, moving them is not worth the risk."""
+_BLACK = 8 / 255
+"""Most that half of the outermost pixels have where an image lies on a black ground."""
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 80, 1e-5)
 
 
@@ -49,11 +53,15 @@ class Alignment:
 def align(a: np.ndarray, b: np.ndarray) -> Alignment:
     """Find where each pixel of grey image b lies in grey image a, both (H, W), float32 in [0, 1].
 
-    The identity, and why, where the images are too small or flat, where the map from b to a does not undo that from a
-    to b, where the edges do not agree, or where they agree nearly as well without any motion.
+    The identity, and why, where the images are too small or flat, where both are scans, whose edges are those of
+    different tissue, where the map from b to a does not undo that from a to b, where the edges do not agree, or where
+    they agree nearly as well without any motion.
     """
     still = np.eye(2, 3)
     if (reason := unfit(a, b)) is not None:
+        return Alignment(still, refused=reason)
+    if _on_black(a) and _on_black(b):
+        reason = f"both lie on a black ground, as scans do, whose edges are of different tissue: give {FOR_SCANS}"
         return Alignment(still, refused=reason)
     pyramids = edge_pyramid(a), edge_pyramid(b)
     matrix, score = register(*pyramids)
@@ -75,6 +83,11 @@ def unfit(a: np.ndarray, b: np.ndarray) -> str | None:
         return f"a side of less than {_SMALLEST} pixels shows too few edges"
     flat = [name for name, image in (("a", a), ("b", b)) if float(image.max() - image.min()) < _FLAT]
     return f"source {flat[0]} is of one grey level" if flat else None
+
+
+def _on_black(image: np.ndarray) -> bool:
+    border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
+    return bool(np.median(border) <= _BLACK)
 
 
 Pyramid = list[tuple[int, np.ndarray]]

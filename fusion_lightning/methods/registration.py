@@ -12,13 +12,10 @@ from fusion_lightning.degradations import true_warps
 from fusion_lightning.errors import notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.color import rgb_to_luma
-from fusion_lightning.imaging.registration import AGREE, CORRELATION, align, correlation, edges, unfit
+from fusion_lightning.imaging.registration import AGREE, CORRELATION, FOR_SCANS, align, correlation, edges, unfit
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.networks.registration import COARSE, RegistrationNetwork, RegistrationSize, bending_energy
 from fusion_lightning.text import printable
-
-_LOOKS = 3
-"""How often a network looks at a pair: what is far comes nearer each time."""
 
 
 class Registration(FusionMethod):
@@ -50,8 +47,8 @@ class Registration(FusionMethod):
 class ClassicalRegistration(Registration):
     """Registration without training: the affine map under which normalised edges correlate best, if it can be trusted.
 
-    A source a in colour (PET, SPECT) has no edges of that kind and is left as it is, and so are images that are flat,
-    small, or of different scenes.
+    A source a in colour (PET, SPECT) has no edges of that kind and is left as it is, and so are scans, of which each
+    shows the edges of other tissue, and images that are flat, small, or of different scenes.
 
     Args:
         **options: Those of `FusionMethod`.
@@ -62,7 +59,7 @@ class ClassicalRegistration(Registration):
         size = (b.shape[-2], b.shape[-1])
         if a.shape[1] == 3:
             still = warps.identity(size, b.float()).expand(len(b), -1, -1, -1)
-            return still, ["it is in colour, whose edges are others: give the checkpoint of a RegistrationNet"] * len(b)
+            return still, [f"it is in colour, as PET and SPECT are, whose edges are others: give {FOR_SCANS}"] * len(b)
         lumas = (rgb_to_luma(image)[:, 0].float().cpu().numpy() for image in (a, b))
         found = [align(*pair) for pair in zip(*lumas, strict=True)]
         matrices = torch.from_numpy(np.stack([one.matrix for one in found])).float()
@@ -81,6 +78,10 @@ class RegistrationNet(Registration):
         border: How many pixels at the border of a training crop are cut off before the network sees it: there the
             effect repeats the last pixels, which a camera does not.
         reduction: How many times smaller the network sees the pair, by means of blocks.
+        looks: How often it looks at a pair, each time at what came out before; after a single look another one only
+            checks it.
+        least: Mean motion in pixels below which a pair is left as it is: a map that is wrong by d costs a pair that it
+            moves by 2 d - 1 a pixel at most.
         **options: Those of `FusionMethod`.
     """
 
@@ -91,11 +92,13 @@ class RegistrationNet(Registration):
         smoothness: float = 0.1,
         border: int = 32,
         reduction: int = 2,
+        looks: int = 3,
+        least: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.matching, self.smoothness, self.border = matching, smoothness, border
-        self.reduction = reduction
+        self.reduction, self.looks, self.least = reduction, looks, least
         self.network = RegistrationNetwork(size)
 
     def training_step(self, batch: FusionBatch, batch_idx: int) -> Tensor:
@@ -117,16 +120,18 @@ class RegistrationNet(Registration):
         return self.log_losses(losses, batch)
 
     def find_warps(self, a: Tensor, b: Tensor) -> tuple[Tensor, list[str | None]]:
-        """Look three times, each time at what came out before.
+        """Look a few times, each time at what came out before.
 
-        Trusted if the last look moved little, and edges agree where source a is grey and was moved far.
+        Trusted if the last look moves little, and edges agree where source a is grey and was moved far.
         """
         lumas = rgb_to_luma(a), rgb_to_luma(b)
         still = warps.identity((b.shape[-2], b.shape[-1]), b.float())
         found, last = still.expand(len(b), -1, -1, -1), still
-        for _ in range(_LOOKS):
+        for _ in range(self.looks):
             last = self._look(warps.sample(lumas[0], found.to(a)), lumas[1])
             found = warps.compose(found, last)
+        if self.looks == 1:
+            last = self._look(warps.sample(lumas[0], found.to(a)), lumas[1])
         moved, unsure = ((warp - still).norm(dim=1).mean(dim=(-2, -1)).tolist() for warp in (found, last))
         pixels = ([one[0].float().cpu().numpy() for one in luma] for luma in lumas)
         reasons: list[str | None] = []
@@ -134,6 +139,8 @@ class RegistrationNet(Registration):
             reason = unfit(one, other)
             if reason is None and not rest <= AGREE:
                 reason = f"the last look at it still moved it by {rest:.1f} pixels"
+            if reason is None and far < self.least:
+                reason = f"it would move by {far:.1f} pixels only, which may be the network's own error"
             if reason is None and a.shape[1] == 1 and far > AGREE and not _agree(one, other, warp.cpu()):
                 reason = "its edges agree too little with those of source b"
             reasons.append(reason)

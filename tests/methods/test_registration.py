@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.degradations import degrade, parse, true_warps
 from fusion_lightning.errors import notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.convert import to_tensor
+from fusion_lightning.imaging.registration import FOR_SCANS
 from fusion_lightning.methods import Average, ClassicalRegistration, RegistrationNet, RestoreThenFuse
 from fusion_lightning.methods.registration import matching_loss
 from fusion_lightning.metrics.functional import epe
 from fusion_lightning.networks.registration import RegistrationNetwork, correlate, expected_shift, fit_affine
+from fusion_lightning.zoo import models
 
 from ..imaging.test_registration import _scene
 
@@ -83,7 +86,44 @@ def test_color_is_left_to_trained_networks(capsys: pytest.CaptureFixture[str]) -
     batch = _batch([0])
     colored = FusionBatch(**{**batch, "source_a": batch["source_b"], "source_b": batch["source_a"]})
     torch.testing.assert_close(ClassicalRegistration()(colored)["restored_a"], colored["source_a"])
-    assert "RegistrationNet" in capsys.readouterr().err
+    assert "give registration-medical" in capsys.readouterr().err
+
+
+def test_scans_are_left_to_the_model_that_was_trained_on_them(capsys: pytest.CaptureFixture[str]) -> None:
+    notice.cache_clear()
+    batch = _batch([0], "misalign(bend=0)")
+    for key in ("source_a", "source_b"):
+        batch[key] = torch.nn.functional.pad(batch[key], (8,) * 4)  # type: ignore[literal-required]
+    torch.testing.assert_close(ClassicalRegistration()(batch)["restored_a"], batch["source_a"])
+    assert f"whose edges are of different tissue: give {FOR_SCANS}" in capsys.readouterr().err
+    assert models()[FOR_SCANS].task == "register"
+    batch["source_b"] = batch["source_b"].clamp(min=0.1)
+    _, (reason,) = ClassicalRegistration().find_warps(batch["source_a"], batch["source_b"])
+    assert FOR_SCANS not in (reason or "")
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+def test_every_look_sees_what_the_last_one_left(looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = RegistrationNet("tiny", looks=looks)
+    seen = []
+
+    def one_to_the_right(a: Tensor, b: Tensor) -> Tensor:
+        seen.append(a)
+        return warps.identity((160, 200), a) + torch.tensor([1.0, 0.0]).view(2, 1, 1)
+
+    monkeypatch.setattr(method, "_look", one_to_the_right)
+    batch = _batch([0], "identity")
+    found, reasons = method.find_warps(batch["source_a"], batch["source_b"])
+    assert reasons == [None]
+    still = warps.identity((160, 200), found)
+    torch.testing.assert_close((found - still).mean(dim=(0, 2, 3)), torch.tensor([float(looks), 0.0]))
+    # a single look is checked by another one
+    assert len(seen) == max(looks, 2)
+    torch.testing.assert_close(seen[1][..., :-1], seen[0][..., 1:])
+    method.least = looks + 0.5
+    left, reasons = method.find_warps(batch["source_a"], batch["source_b"])
+    torch.testing.assert_close(left, still)
+    assert reasons == [f"it would move by {looks}.0 pixels only, which may be the network's own error"]
 
 
 def test_displacements_of_an_affine_map_give_that_map() -> None:
