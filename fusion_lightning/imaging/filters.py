@@ -48,7 +48,9 @@ def guided_filter_fusion(a: Tensor, b: Tensor, brightness: float = 0.0) -> Tenso
     """
     images = torch.stack((a, b))
     flat = images.flatten(0, 1)
-    saliency = _gaussian(_laplacian(flat).abs(), 5.0).view_as(images)
+    # half precision has no digits for contrasts, and would choose the other source
+    with torch.autocast(flat.device.type, enabled=False):
+        saliency = _gaussian(_laplacian(flat).abs(), 5.0).view_as(images)
     base = box_mean(flat, 15)
     bright = saliency + brightness * base.view_as(images)
     fused = torch.zeros_like(a)

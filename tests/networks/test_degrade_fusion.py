@@ -168,6 +168,14 @@ def test_half_precision_stays_close(sources: tuple[Tensor, Tensor, Tensor, Tenso
     assert -10 * torch.log10((rounded - exact).square().mean()) > 40
 
 
+@pytest.mark.parametrize("rule", ["maximum", "guided", "thermal"])
+def test_a_rule_does_not_feel_mixed_precision(rule: Base) -> None:
+    a, b = _scene_pairs()
+    exact = base_image(a, b, rule)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(base_image(a, b, rule), exact)
+
+
 def _scene_pairs() -> tuple[Tensor, Tensor]:
     """Infrared with smooth hot shapes on a dark ground, visible with coloured texture."""
     generator = torch.Generator().manual_seed(2)
