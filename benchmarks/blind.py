@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from fusion_lightning.batch import FusionBatch, FusionSample, SampleDegradation, collate
-from fusion_lightning.configuration import resolve_config_names
+from fusion_lightning.configuration import read_data
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.degradations import degrade, parse
 from fusion_lightning.degradations.labels import KINDS, seen_kinds
@@ -80,7 +79,7 @@ def main() -> None:
 
 def clean_pairs(data: str, root: str | None, limit: int, crop: int | None) -> list[FusionSample]:
     """The first test pairs of a data set, as delivered; their middle parts."""
-    fragment = yaml.safe_load(Path(resolve_config_names(["--data", data])[1]).read_text())["init_args"]
+    fragment = read_data(data)
     fragment |= {"root": root} if root else {}
     module = FusionData(**{**fragment, "scenarios": [], "num_workers": 0})
     module.setup("test")

@@ -12,11 +12,10 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from fusion_lightning.batch import MODALITIES, FusionBatch, FusionOutput, clean, sources
-from fusion_lightning.configuration import resolve_config_names
+from fusion_lightning.configuration import read_data
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.diffusion.sampling import generators_for
 from fusion_lightning.imaging.color import cbcr_of, rgb_to_luma, with_chroma
@@ -73,7 +72,7 @@ def main() -> None:
 
 
 def pairs(arguments: argparse.Namespace, scenario: str) -> Iterator[FusionBatch]:
-    fragment = yaml.safe_load(Path(resolve_config_names(["--data", arguments.data])[1]).read_text())["init_args"]
+    fragment = read_data(arguments.data)
     fragment |= {"root": arguments.root} if arguments.root else {}
     data = FusionData(**{**fragment, "scenarios": [scenario], "batch_size": 1, "num_workers": 0})
     data.setup("test")

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from fusion_lightning.batch import AppliedDegradation, FusionBatch, SampleDegradation
-from fusion_lightning.configuration import resolve_config_names
+from fusion_lightning.configuration import read_data
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.methods import DRFusion, load_method
 from fusion_lightning.metrics import CLED, DRFUSION, fusion_metrics
@@ -191,7 +190,7 @@ def _peak(device: str) -> float:
 
 def print_quality(options: argparse.Namespace) -> None:
     """What the fast path loses against float32 on trained weights."""
-    fragment = yaml.safe_load(Path(resolve_config_names(["--data", options.data])[1]).read_text())["init_args"]
+    fragment = read_data(options.data)
     fragment |= {"root": options.root} if options.root else {}
     data = FusionData(**{**fragment, "scenarios": [options.scenario], "batch_size": 1, "num_workers": 0})
     data.setup("test")

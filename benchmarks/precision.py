@@ -13,16 +13,16 @@ import time
 from statistics import fmean
 
 import torch
-import yaml
 from torch import Tensor
 
 from fusion_lightning import methods
 from fusion_lightning.allocator import keep_freed_memory
 from fusion_lightning.batch import FusionBatch
-from fusion_lightning.configuration import resolve_config_names
+from fusion_lightning.configuration import read_data
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.methods.loading import load_method
 from fusion_lightning.metrics import fusion_metrics
+from fusion_lightning.metrics.functional import psnr_to
 
 
 def main() -> None:
@@ -37,9 +37,8 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    with open(resolve_config_names(["--data", options.data])[1]) as file:
-        fragment = yaml.safe_load(file)["init_args"]
-    data = FusionData(**{**fragment, "root": options.root, "scenarios": [options.scenario], "batch_size": 1})
+    changes = {"root": options.root, "scenarios": [options.scenario], "batch_size": 1}
+    data = FusionData(**{**read_data(options.data), **changes})
     data.setup("validate")
     batches = [batch for _, batch in zip(range(options.pairs), data.val_dataloader(), strict=False)]
     for model in options.models:
@@ -66,24 +65,19 @@ def compare(method: methods.FusionMethod, batch: FusionBatch) -> dict[str, float
     for bf16 in (False, True):
         start = time.process_time()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            outputs.append(method.fuse(batch))
+            found = method.fuse(batch)
         seconds.append(time.process_time() - start)
+        outputs.append({name: part.float() for name, part in found.items() if isinstance(part, Tensor)})
     exact, rough = outputs
-    row = {"dB between the fusions": psnr(rough["fused"], exact["fused"])}
+    row = {"dB between the fusions": psnr_to(rough["fused"], exact["fused"]).item()}
     clean = batch["clean_a"], batch["clean_b"]
     for side, target in zip("ab", clean, strict=True):
-        restored = [output.get(f"restored_{side}") for output in outputs]
-        if isinstance(restored[0], Tensor) and isinstance(restored[1], Tensor):
-            row[f"PSNR of {side}"] = psnr(restored[1], target) - psnr(restored[0], target)
+        if (part := f"restored_{side}") in exact:
+            row[f"PSNR of {side}"] = (psnr_to(rough[part], target) - psnr_to(exact[part], target)).item()
     for name, metric in fusion_metrics(["MI", "VIF", "Qabf", "SSIM"], prefix="").items():
-        scores = [float(metric.per_image(output["fused"].float(), *clean)) for output in outputs]
+        scores = [float(metric.per_image(output["fused"], *clean)) for output in outputs]
         row[name] = scores[1] - scores[0]
     return row | {"seconds, float32": seconds[0], "seconds, bf16": seconds[1]}
-
-
-def psnr(image: Tensor, target: Tensor) -> float:
-    """PSNR of images in [0, 1], in dB."""
-    return float(-10 * (image.float() - target.float()).square().mean().log10())
 
 
 if __name__ == "__main__":

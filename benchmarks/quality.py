@@ -8,13 +8,11 @@ and the fusion metrics against the clean sources.
 
 import argparse
 from collections import defaultdict
-from pathlib import Path
 
 import torch
-import yaml
 from rich.progress import track
 
-from fusion_lightning.configuration import resolve_config_names
+from fusion_lightning.configuration import read_data
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.methods import Average, FusionMethod, Maximum, load_method
 
@@ -29,7 +27,7 @@ def main() -> None:
     parser.add_argument("--scenarios", default="low_light,over_exposure,haze,rain,blur,noise,stripes")
     parser.add_argument("--bf16", action="store_true")
     arguments = parser.parse_args()
-    fragment = yaml.safe_load(Path(resolve_config_names(["--data", arguments.data])[1]).read_text())["init_args"]
+    fragment = read_data(arguments.data)
     fragment |= {"root": arguments.root} if arguments.root else {}
     methods = {"ours": load_method(arguments.checkpoint).eval(), "average": Average(), "maximum": Maximum()}
     for method in methods.values():

@@ -103,6 +103,16 @@ def read_yaml(path: str | Path, what: str) -> Any:
         raise UserError(f"{path} cannot be read as {what}: {' '.join(str(error).split())}") from error
 
 
+def read_data(name: str) -> dict[str, Any]:
+    """The arguments of `FusionData` in a fragment of `configs/data`, found as ``--data`` finds it.
+
+    Raises:
+        UserError: If there is none, or it cannot be read.
+    """
+    arguments: dict[str, Any] = read_yaml(find_config("--data", name), "a data set")["init_args"]
+    return arguments
+
+
 def _load_yaml(text: str) -> Any:
     if "&" in text and "*" in text and _count(yaml.compose(text, yaml.CSafeLoader), {}) > _MOST_VALUES:
         raise yaml.YAMLError(f"its aliases (*) make more than {_MOST_VALUES:,} values of it: write out what you need")

@@ -9,31 +9,26 @@ from pathlib import Path
 from typing import IO, Any
 
 from jsonargparse import Namespace
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.plugins import HalfPrecision
-from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from fusion_lightning.callbacks import (
     ConfigRecord,
-    ConfiguredOptimization,
     NonFiniteGuard,
-    PredictionWriter,
     Previews,
-    RunProgress,
-    ScoreTable,
-    SignalCheckpoint,
-    StopOnSignal,
     best_score,
 )
-from fusion_lightning.checkpoints import AtomicCheckpointIO, BestCheckpoint, RunCheckpoint, best_checkpoint
+from fusion_lightning.checkpoints import BestCheckpoint, RunCheckpoint, best_checkpoint
+from fusion_lightning.cli.trainer import (
+    adapted,
+    callbacks_of_every_run,
+    check_trainer_options,
+    chosen_callbacks,
+    plugins_of_every_run,
+)
 from fusion_lightning.cli.words import stem_of_first_config, typed_arguments, with_options
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.configuration import expand_home, one_sentence
@@ -41,7 +36,6 @@ from fusion_lightning.datamodules import FusionData, why_workers_ended
 from fusion_lightning.errors import UserError
 from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, make_loggers
-from fusion_lightning.loops import ResumableEpochs
 from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint, start_from
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 from fusion_lightning.zoo import checkpoint_of
@@ -219,16 +213,7 @@ class FusionCLI(LightningCLI):
         """Point the callbacks at the run's folder and add the loggers, unless the user chose some."""
         self._check_before_anything_is_written()
         config = self._get(self.config_init, "trainer")
-        if self.subcommand != "fit":
-            # averaging weights is done when training is; the checkpoint holds the averaged ones
-            config.callbacks = [one for one in _as_list(config.callbacks) if not isinstance(one, WeightAveraging)]
-        elif _shards_weights(config.get("strategy")) and any(
-            isinstance(one, WeightAveraging) for one in _as_list(config.callbacks)
-        ):
-            raise UserError(
-                "weights that are sharded (fsdp) cannot be averaged: add --trainer.callbacks null, "
-                "or take ddp, which these networks fit (docs/distributed.md)"
-            )
+        config.callbacks = chosen_callbacks(config, str(self.subcommand))
         for name in ("checkpoint", "best"):
             self._get(self.config_init, name).dirpath = str(self.run.checkpoints)
         best = self._get(self.config_init, "best")
@@ -251,31 +236,12 @@ class FusionCLI(LightningCLI):
                 verb=str(self.subcommand),
                 checkpoints=self._get(self.config_init, "log_checkpoints"),
             )
-        kept: list[Callback] = [
-            ScoreTable(str(self.run.path)),
-            PredictionWriter(str(self.run.predictions)),
-            ConfiguredOptimization(),
-        ]
         if config.get("enable_checkpointing") is False:
             for name in ("checkpoint", "best"):
                 self.config_init[self.subcommand][name] = Callback()
-        saves = not config.get("fast_dev_run") and config.get("enable_checkpointing") is not False
-        kept.append(SignalCheckpoint(str(self.run.checkpoints)) if saves else StopOnSignal())
-        own_bar = any(isinstance(one, ProgressBar) for one in _as_list(config.callbacks))
-        if config.get("enable_progress_bar") is not False and not own_bar:
-            kept.append(RunProgress())
-        self.trainer_defaults["callbacks"] = kept
-        config.plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
-        chosen_environment = any(isinstance(one, ClusterEnvironment) for one in config.plugins)
-        if not chosen_environment and _is_shell_inside_slurm():
-            rank_zero_info("this is no step of `srun`, so the run has one process: begin it with `srun` to have more")
-            config.plugins.append(LightningEnvironment())
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.fit_loop = ResumableEpochs(trainer.fit_loop)
-        if isinstance(trainer.precision_plugin, HalfPrecision):
-            # the method brings to half precision what its networks compute with, and no reference of a score
-            trainer.precision_plugin.convert_input = _as_it_is  # type: ignore[method-assign]
-        return trainer
+        self.trainer_defaults["callbacks"] = callbacks_of_every_run(config, self.run)
+        config.plugins = plugins_of_every_run(config)
+        return adapted(super().instantiate_trainer(**kwargs))
 
     def before_fit(self) -> None:
         """Refuse to overwrite a run, and begin its record."""
@@ -322,12 +288,7 @@ class FusionCLI(LightningCLI):
 
     def _check_before_anything_is_written(self) -> None:
         config = self.config[self.subcommand]
-        if not isinstance(config.trainer, Namespace):
-            raise UserError(f"`trainer` must be a mapping of options, but got {config.trainer!r}")
-        for name in ("accumulate_grad_batches", "val_check_interval", "log_every_n_steps"):
-            value = config.trainer.get(name)
-            if isinstance(value, int | float) and value <= 0:
-                raise UserError(f"`trainer.{name}` must be above 0, but got {value}")
+        check_trainer_options(config.trainer)
         if self._saved_weights is not None:
             try:
                 check_weights(self.model, self._saved_weights, config.ckpt_path)
@@ -389,23 +350,6 @@ def _overruled(method: type[FusionMethod], configured: Mapping[str, Any], saved:
 
 def _as_plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _is_shell_inside_slurm() -> bool:
-    """Whether this is a process of a batch system's job that its `srun` has not started."""
-    return SLURMEnvironment.detect() and "SLURM_STEP_ID" not in os.environ
-
-
-def _as_it_is(data: Any) -> Any:
-    return data
-
-
-def _shards_weights(strategy: Any) -> bool:
-    return "fsdp" in strategy if isinstance(strategy, str) else isinstance(strategy, FSDPStrategy)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _class_name(config: Any) -> str:

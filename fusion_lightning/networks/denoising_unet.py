@@ -42,6 +42,7 @@ class DenoisingUNet(nn.Module):
         out_channels: Channels of the predicted noise.
         dropout: Share of the features that a residual block drops while training; None stands for 0.1 from ``base``
             on and none at the narrow sizes, which have no feature to spare.
+        decoder: The decoder's class; None is `Decoder`.
 
     Raises:
         UserError: If `size` is a name and none of the three.
@@ -53,6 +54,7 @@ class DenoisingUNet(nn.Module):
         in_channels: int = 1,
         out_channels: int = 1,
         dropout: float | None = None,
+        decoder: "type[Decoder] | None" = None,
     ) -> None:
         super().__init__()
         width = size if isinstance(size, int) else base_width(size)
@@ -71,7 +73,7 @@ class DenoisingUNet(nn.Module):
             nn.Conv2d(channels, channels, 3, stride=2, padding=1) for channels in self.widths[:-1]
         )
         self.middle = EncoderLevel(self.widths[-1], self.widths[-1], self.time_channels, dropout)
-        self.noise_decoder = Decoder(self.widths, out_channels, self.time_channels, dropout)
+        self.noise_decoder = (decoder or Decoder)(self.widths, out_channels, self.time_channels, dropout)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, state: Tensor, time: Tensor) -> Tensor:

@@ -45,12 +45,10 @@ class TwoDecoderUNet(DenoisingUNet):
         dropout: float | None = None,
         decoder: DecoderKind = "fine",
     ) -> None:
-        super().__init__(size, in_channels, out_channels, dropout)
         check_choice("decoder", decoder, DecoderKind)
+        kind = CoarseDecoder if decoder == "coarse" else Decoder
+        super().__init__(size, in_channels, out_channels, dropout, kind)
         self.coarse = decoder == "coarse"
-        if self.coarse:
-            self.noise_decoder = CoarseDecoder(self.widths, out_channels, self.time_channels, self.dropout)
-        kind = CoarseDecoder if self.coarse else Decoder
         self.weight_decoder = kind(self.widths, 1, self.time_channels, self.dropout)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

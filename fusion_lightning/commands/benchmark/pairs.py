@@ -8,7 +8,7 @@ from typing import Any
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.commands.benchmark.store import check_names, file_digest
-from fusion_lightning.configuration import read_yaml, resolve_config_names
+from fusion_lightning.configuration import read_data
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.degradations import scenario as find_scenario
 from fusion_lightning.errors import UserError
@@ -30,8 +30,7 @@ class BenchmarkData:
             entry: dict[str, Any] = {"config": given} if isinstance(given, str) else dict(given)
             if "config" not in entry:
                 raise UserError(f"data set {name!r} must say its `config`, a fragment of configs/data, but got {given}")
-            (_, path) = resolve_config_names(["--data", entry.pop("config")])
-            fragment = read_yaml(path, "a data set")["init_args"]
+            fragment = read_data(entry.pop("config"))
             own = entry.pop("scenarios", [] if fragment.get("scenarios") == [] else scenarios)
             asked = {one: [one] for one in own} if isinstance(own, list) else {one: {one: own[one]} for one in own}
             if asked:
