@@ -22,16 +22,14 @@ _FARTHEST = 0.2
 """Part of a side by which a frame's middle may move."""
 _DISTORTION = 0.35
 """By how much of its length an affine map may change a vector: 20 degrees, or about a third larger or smaller."""
-FOR_SCANS = "registration-medical"
-"""The model that ships for PET, SPECT and CT onto MRI."""
 AGREE = 3.0
 """Pixels by which there and back may differ; a warp that moves less needs no further proof."""
 CORRELATION = 0.08
 """Least correlation of edges, in the overlap, that proves a warp."""
 _LIES_WELL = 0.5
 """Part of the best correlation that edges may have without any motion: beyond, moving them is not worth the risk."""
-_BLACK = 8 / 255
-"""Most that half of the outermost pixels have where an image lies on a black ground."""
+_BLACK = 0.25
+"""Part of the outermost pixels that is exactly 0 in a scan: noise leaves half of them so, a camera's night has none."""
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 80, 1e-5)
 
 
@@ -43,11 +41,13 @@ class Alignment:
         matrix: The affine map (2, 3) from pixels of b's frame to those of a; the identity where none is trusted.
         correlation: Of the edges, in the overlap.
         refused: Why none is trusted, as the end of a sentence; None if it is.
+        scans: Whether that is because both are scans.
     """
 
     matrix: np.ndarray
     correlation: float = 0.0
     refused: str | None = None
+    scans: bool = False
 
 
 def align(a: np.ndarray, b: np.ndarray) -> Alignment:
@@ -61,8 +61,8 @@ def align(a: np.ndarray, b: np.ndarray) -> Alignment:
     if (reason := unfit(a, b)) is not None:
         return Alignment(still, refused=reason)
     if _on_black(a) and _on_black(b):
-        reason = f"both lie on a black ground, as scans do, whose edges are of different tissue: give {FOR_SCANS}"
-        return Alignment(still, refused=reason)
+        reason = "both lie on a black ground, as scans do, whose edges are of different tissue"
+        return Alignment(still, refused=reason, scans=True)
     pyramids = edge_pyramid(a), edge_pyramid(b)
     matrix, score = register(*pyramids)
     back, _ = register(*reversed(pyramids))
@@ -87,7 +87,7 @@ def unfit(a: np.ndarray, b: np.ndarray) -> str | None:
 
 def _on_black(image: np.ndarray) -> bool:
     border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
-    return bool(np.median(border) <= _BLACK)
+    return bool((border < 0.5 / 255).mean() >= _BLACK)
 
 
 Pyramid = list[tuple[int, np.ndarray]]

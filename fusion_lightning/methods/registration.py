@@ -12,10 +12,13 @@ from fusion_lightning.degradations import true_warps
 from fusion_lightning.errors import notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.color import rgb_to_luma
-from fusion_lightning.imaging.registration import AGREE, CORRELATION, FOR_SCANS, align, correlation, edges, unfit
+from fusion_lightning.imaging.registration import AGREE, CORRELATION, align, correlation, edges, unfit
 from fusion_lightning.methods.base import FusionMethod
 from fusion_lightning.networks.registration import COARSE, RegistrationNetwork, RegistrationSize, bending_energy
 from fusion_lightning.text import printable
+from fusion_lightning.zoo import FOR_SCANS
+
+_HINT = f"give {FOR_SCANS}"
 
 
 class Registration(FusionMethod):
@@ -59,11 +62,12 @@ class ClassicalRegistration(Registration):
         size = (b.shape[-2], b.shape[-1])
         if a.shape[1] == 3:
             still = warps.identity(size, b.float()).expand(len(b), -1, -1, -1)
-            return still, [f"it is in colour, as PET and SPECT are, whose edges are others: give {FOR_SCANS}"] * len(b)
+            return still, [f"it is in colour, as PET and SPECT are, whose edges are others: {_HINT}"] * len(b)
         lumas = (rgb_to_luma(image)[:, 0].float().cpu().numpy() for image in (a, b))
         found = [align(*pair) for pair in zip(*lumas, strict=True)]
         matrices = torch.from_numpy(np.stack([one.matrix for one in found])).float()
-        return warps.from_affine(matrices.to(b.device), size), [one.refused for one in found]
+        reasons = [f"{one.refused}: {_HINT}" if one.scans else one.refused for one in found]
+        return warps.from_affine(matrices.to(b.device), size), reasons
 
 
 class RegistrationNet(Registration):

@@ -16,6 +16,8 @@ BEST = "cled"
 """What fuses when nothing is named."""
 ESTIMATOR = "estimator"
 """What estimates degradations when nothing is named."""
+FOR_SCANS = "registration-medical"
+"""What registers PET, SPECT and CT onto MRI."""
 
 
 @dataclass(frozen=True)

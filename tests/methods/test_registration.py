@@ -10,12 +10,11 @@ from fusion_lightning.degradations import degrade, parse, true_warps
 from fusion_lightning.errors import notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.convert import to_tensor
-from fusion_lightning.imaging.registration import FOR_SCANS
 from fusion_lightning.methods import Average, ClassicalRegistration, RegistrationNet, RestoreThenFuse
 from fusion_lightning.methods.registration import matching_loss
 from fusion_lightning.metrics.functional import epe
 from fusion_lightning.networks.registration import RegistrationNetwork, correlate, expected_shift, fit_affine
-from fusion_lightning.zoo import models
+from fusion_lightning.zoo import FOR_SCANS, models
 
 from ..imaging.test_registration import _scene
 
@@ -97,7 +96,11 @@ def test_scans_are_left_to_the_model_that_was_trained_on_them(capsys: pytest.Cap
     torch.testing.assert_close(ClassicalRegistration()(batch)["restored_a"], batch["source_a"])
     assert f"whose edges are of different tissue: give {FOR_SCANS}" in capsys.readouterr().err
     assert models()[FOR_SCANS].task == "register"
-    batch["source_b"] = batch["source_b"].clamp(min=0.1)
+    noise = torch.randn(batch["source_a"].shape, generator=torch.Generator().manual_seed(0)) * 14 / 255
+    _, (reason,) = ClassicalRegistration().find_warps((batch["source_a"] + noise).clamp(0, 1), batch["source_b"])
+    assert FOR_SCANS in (reason or "")
+    # a night is dark, and not black
+    batch["source_b"] = batch["source_b"].clamp(min=3 / 255)
     _, (reason,) = ClassicalRegistration().find_warps(batch["source_a"], batch["source_b"])
     assert FOR_SCANS not in (reason or "")
 
