@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from rich.progress import track
 from torch import Tensor
 
@@ -76,7 +77,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--checkpoint", help="of a RegistrationNet, or the name of one that ships")
     parser.add_argument("--pairs", type=int, default=11)
-    parser.add_argument("--fusers", nargs="+", default=["guided", "cled"])
+    fusers_help = "names, classes, checkpoints, or classes with arguments, '{class_path: SeAFusion, init_args: {…}}'"
+    parser.add_argument("--fusers", nargs="+", default=["guided", "cled"], help=fusers_help)
     parser.add_argument("--crop", type=int, help="side of the middle part that is fused; the whole image without it")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,7 +86,8 @@ def main() -> None:
     registrations = {"classical": ClassicalRegistration().eval()}
     if options.checkpoint:
         registrations["network"] = build_method(options.checkpoint).eval()
-    fusers = {name: build_method(name) for name in options.fusers}
+    specifications = [yaml.safe_load(one) for one in options.fusers]
+    fusers = {one if isinstance(one, str) else one["class_path"]: build_method(one) for one in specifications}
     rows: list[dict[str, str | float]] = []
     for index, (name, files) in enumerate(track(list(pairs.items())[: options.pairs])):
         for severity in range(6):

@@ -62,7 +62,8 @@ class ClassicalRegistration(Registration):
         size = (b.shape[-2], b.shape[-1])
         if a.shape[1] == 3:
             still = warps.identity(size, b.float()).expand(len(b), -1, -1, -1)
-            return still, [f"it is in colour, as PET and SPECT are, whose edges are others: {_HINT}"] * len(b)
+            reason = f"it is in colour, as PET and SPECT are: {_HINT}, or swap the sources if cameras took them"
+            return still, [reason] * len(b)
         lumas = (rgb_to_luma(image)[:, 0].float().cpu().numpy() for image in (a, b))
         found = [align(*pair) for pair in zip(*lumas, strict=True)]
         matrices = torch.from_numpy(np.stack([one.matrix for one in found])).float()
@@ -131,11 +132,10 @@ class RegistrationNet(Registration):
         lumas = rgb_to_luma(a), rgb_to_luma(b)
         still = warps.identity((b.shape[-2], b.shape[-1]), b.float())
         found, last = still.expand(len(b), -1, -1, -1), still
-        for _ in range(self.looks):
+        for look in range(max(self.looks, 2)):  # a single one is checked by another
             last = self._look(warps.sample(lumas[0], found.to(a)), lumas[1])
-            found = warps.compose(found, last)
-        if self.looks == 1:
-            last = self._look(warps.sample(lumas[0], found.to(a)), lumas[1])
+            if look < self.looks:
+                found = warps.compose(found, last)
         moved, unsure = ((warp - still).norm(dim=1).mean(dim=(-2, -1)).tolist() for warp in (found, last))
         pixels = ([one[0].float().cpu().numpy() for one in luma] for luma in lumas)
         reasons: list[str | None] = []

@@ -85,7 +85,7 @@ def test_color_is_left_to_trained_networks(capsys: pytest.CaptureFixture[str]) -
     batch = _batch([0])
     colored = FusionBatch(**{**batch, "source_a": batch["source_b"], "source_b": batch["source_a"]})
     torch.testing.assert_close(ClassicalRegistration()(colored)["restored_a"], colored["source_a"])
-    assert "give registration-medical" in capsys.readouterr().err
+    assert f"give {FOR_SCANS}, or swap the sources" in capsys.readouterr().err
 
 
 def test_scans_are_left_to_the_model_that_was_trained_on_them(capsys: pytest.CaptureFixture[str]) -> None:
