@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_lightning.errors import check_choice
-from fusion_lightning.networks.layers import GroupNorm, PointwiseConv2d, pad_to_multiple, silu
+from fusion_lightning.networks.layers import Dropout, GroupNorm, PointwiseConv2d, pad_to_multiple, silu
 from fusion_lightning.networks.residual_unet import TimeEmbedding
 
 DenoisingSize = Literal["tiny", "small", "base"]
@@ -189,7 +189,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.time = nn.Linear(time_channels, out_channels)
         self.norm2 = group_norm(out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         scale_init(self.conv2)
         self.shortcut = PointwiseConv2d(channels, out_channels) if channels != out_channels else nn.Identity()

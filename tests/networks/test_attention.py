@@ -16,7 +16,14 @@ from fusion_lightning.networks.attention import (
     SpatialAttention,
     WindowAttention,
 )
-from fusion_lightning.networks.layers import ChannelNorm, GroupNorm, OpponentColors, PointwiseConv2d, pad_to_multiple
+from fusion_lightning.networks.layers import (
+    ChannelNorm,
+    Dropout,
+    GroupNorm,
+    OpponentColors,
+    PointwiseConv2d,
+    pad_to_multiple,
+)
 from fusion_lightning.networks.residual_unet import FullAttention, LinearAttention, StandardizedConv2d
 
 
@@ -154,6 +161,32 @@ def test_a_pointwise_convolution_is_pytorchs(threads: int) -> None:
         torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_dropout_zeroes_a_share_and_passes_the_rest_as_pytorchs_does(precision: torch.dtype) -> None:
+    features = torch.randn(3, 7, 101, 103, dtype=precision).to(memory_format=torch.channels_last).requires_grad_()
+    layer = Dropout(0.3)
+    found = layer(features)
+    kept = found != 0
+    scaled = features * torch.full((), 1 / 0.7, dtype=precision)
+    torch.testing.assert_close(found, scaled * kept, rtol=0, atol=0)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    (slope,) = torch.autograd.grad(found.sum(), features)
+    torch.testing.assert_close(slope, kept * torch.full((), 1 / 0.7, dtype=precision), rtol=0, atol=0)
+    # in the order of memory: four features have their bits from one random number
+    mask = kept.permute(0, 2, 3, 1).flatten().double()
+    assert float(mask.mean()) == pytest.approx(0.7, abs=0.005)
+    for lag in (1, 2, 3, 4):
+        assert float((mask[lag:] * mask[:-lag]).mean()) == pytest.approx(0.49, abs=0.005)
+    assert not torch.equal(layer(features) != 0, kept)
+
+
+def test_dropout_does_nothing_outside_training_and_drops_all_if_asked() -> None:
+    features = torch.randn(1, 2, 3, 5)
+    assert torch.equal(Dropout(0.3).eval()(features), features)
+    assert torch.equal(Dropout(0.0)(features), features)
+    assert not Dropout(1.0)(features).any()
 
 
 def test_channel_norm() -> None:
