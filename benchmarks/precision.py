@@ -60,7 +60,7 @@ def load(model: str) -> methods.FusionMethod:
 
 
 def compare(method: methods.FusionMethod, batch: FusionBatch) -> dict[str, float]:
-    """Both fusions of a pair, beside each other."""
+    """Both results of a pair, beside each other; a stage that only restores has no fusion to score."""
     outputs, seconds = [], []
     for bf16 in (False, True):
         start = time.process_time()
@@ -69,12 +69,16 @@ def compare(method: methods.FusionMethod, batch: FusionBatch) -> dict[str, float
         seconds.append(time.process_time() - start)
         outputs.append({name: part.float() for name, part in found.items() if isinstance(part, Tensor)})
     exact, rough = outputs
-    row = {"dB between the fusions": psnr_to(rough["fused"], exact["fused"]).item()}
+    row = {
+        f"dB between {part}": psnr_to(rough[part], exact[part]).item()
+        for part in ("fused", "restored_a", "restored_b")
+        if part in exact
+    }
     clean = batch["clean_a"], batch["clean_b"]
     for side, target in zip("ab", clean, strict=True):
         if (part := f"restored_{side}") in exact:
             row[f"PSNR of {side}"] = (psnr_to(rough[part], target) - psnr_to(exact[part], target)).item()
-    for name, metric in fusion_metrics(["MI", "VIF", "Qabf", "SSIM"], prefix="").items():
+    for name, metric in fusion_metrics(["MI", "VIF", "Qabf", "SSIM"] if "fused" in exact else [], prefix="").items():
         scores = [float(metric.per_image(output["fused"], *clean)) for output in outputs]
         row[name] = scores[1] - scores[0]
     return row | {"seconds, float32": seconds[0], "seconds, bf16": seconds[1]}
