@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,16 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
         assert all(word in row for word in (model.method, model.use, model.data, model.licence, *model.scores))
 
 
+def test_the_list_fits_into_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["list", "models"]) == 0
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, printed.splitlines())) == 100
+    assert "…" not in printed
+    assert all(f"│ {name} " in printed for name in NAMES)
+
+
 def test_a_name_is_a_first_stage() -> None:
     method = CLEDStage2(stage1_checkpoint="cled-stage1", size="tiny")
     weights = load_method("cled-stage1").state_dict()
@@ -138,13 +149,23 @@ def test_without_a_method_the_best_one_fuses(tmp_path: Path, capsys: pytest.Capt
         assert (read_image(tmp_path / option / "one.png") == read_image(tmp_path / "bare" / "one.png")).all()
 
 
-@pytest.mark.parametrize(("scenario", "sides"), [("noise", "ab"), ("low_light", "b")])
-def test_it_restores_scenes_it_never_saw(scenario: str, sides: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "scenario", "sides"),
+    [
+        (BEST, "noise", "ab"),
+        (BEST, "low_light", "b"),
+        ("drfusion", "drfusion_blur", "ab"),
+        ("drfusion-medical", "drfusion_medical_blur", "b"),
+        ("restormer", "noise", "ab"),
+    ],
+)
+def test_it_restores_scenes_it_never_saw(name: str, scenario: str, sides: str) -> None:
     """Drawn scenes: the sources come closer to the clean ones by more than 3 dB."""
-    data = FusionData(scenarios=[scenario], batch_size=2, num_workers=0, length=2)
+    scenes: Any = "medical" if "medical" in name else "street"
+    data = FusionData(scenes=scenes, scenarios=[scenario], batch_size=2, num_workers=0, length=2)
     data.setup("test")
     batch = next(iter(data.test_dataloader()))
-    method = build_method(BEST)
+    method = build_method(name)
     with torch.no_grad():
         output = method(batch)
 

@@ -14,7 +14,7 @@ def list(what: Literal["models"], format: Format = "table") -> None:
         format: ``table`` for the terminal, ``markdown`` or ``latex``.
     """
     header = ("name", "task", "method", "for", "parameters", "trained on", "licence", "scores on held-out pairs")
-    print_table(Table("models that ship", header, [_row(model) for model in models().values()]), format)
+    print_table(Table("models that ship", header, [_row(model) for model in models().values()], words=True), format)
 
 
 def _row(model: Model) -> tuple[Cell, ...]:

@@ -21,11 +21,12 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A header and rows of as many cells; the first column holds names."""
+    """A header and rows of as many cells; the first column holds names, the others numbers or, said so, words."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    words: bool = False
 
 
 def print_table(table: Table, format: Format) -> None:
@@ -69,11 +70,19 @@ def latex(table: Table) -> str:
 def _print_rich(table: Table) -> None:
     console = Console()
     styles = {0: "", 1: "bold", 2: "underline"}
-    drawn = RichTable(title=Text(printable(table.title)), title_justify="left")
+    drawn = RichTable(title=Text(printable(table.title)), title_justify="left", show_lines=table.words)
     for i, text in enumerate(table.header):
-        drawn.add_column(Text(printable(text)), justify="left" if i == 0 else "right", no_wrap=True)
+        name = i == 0
+        drawn.add_column(
+            Text(printable(text)),
+            justify="left" if name or table.words else "right",
+            no_wrap=name or not table.words,
+            overflow="fold",
+        )
     for row in table.rows:
         drawn.add_row(*(Text(printable(cell.text), styles[cell.rank]) for cell in row))
-    # a table wider than the terminal scrolls instead of losing its columns
-    width = max(console.width, console.measure(drawn, options=console.options.update(width=1000)).maximum)
-    Console(width=width).print(drawn)
+    if not (table.words and console.is_terminal):
+        # numbers wider than the terminal scroll instead of losing their columns, words are wrapped
+        widest = console.measure(drawn, options=console.options.update(width=1000)).maximum
+        console = Console(width=max(console.width, widest))
+    console.print(drawn)
