@@ -65,6 +65,9 @@ def link_data(msrs: Path, roadscene: Path, output: Path, days: bool) -> None:
     """Both sets as one folder of links, SPLIT/ir and SPLIT/vi; MSRS has no val here and RoadScene no test."""
     road = {"ir": roadscene / "SPLIT" / "cropinfrared", "vi": roadscene / "SPLIT" / "crop_LR_visible"}
     street = {"ir": msrs / "SPLIT" / "ir", "vi": msrs / "SPLIT" / "vi"}
+    for folder in (street["ir"], street["vi"], road["ir"], road["vi"]):
+        if not (trained := Path(str(folder).replace("SPLIT", "train"))).is_dir():
+            raise SystemExit(f"error: there is no folder {trained}: --msrs and --roadscene hold train, val and test")
     for split, names in {"train": ("msrs", "road"), "val": ("road",), "test": ("msrs",)}.items():
         for name in names:
             for kind, pattern in (street if name == "msrs" else road).items():

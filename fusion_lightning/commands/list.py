@@ -13,11 +13,11 @@ def list(what: Literal["models"], format: Format = "table") -> None:
         what: ``models``.
         format: ``table`` for the terminal, ``markdown`` or ``latex``.
     """
-    header = ("name", "task", "method", "for", "parameters", "trained on", "licence", "scores on held-out pairs")
+    header = ("name", "task", "for", "method, parameters", "trained on, licence", "scores on held-out pairs")
     print_table(Table("models that ship", header, [_row(model) for model in models().values()], words=True), format)
 
 
 def _row(model: Model) -> tuple[Cell, ...]:
     scores = ", ".join(f"{name} {value}" for name, value in model.scores.items())
-    size = f"{model.millions:.1f} M"
-    return tuple(map(Cell, (model.name, model.task, model.method, model.use, size, model.data, model.licence, scores)))
+    method, data = f"{model.method}, {model.millions:.1f} M", f"{model.data}: {model.licence}"
+    return tuple(map(Cell, (model.name, model.task, model.use, method, data, scores)))

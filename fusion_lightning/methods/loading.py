@@ -3,6 +3,7 @@
 What a file says is looked up among the methods that were imported before; it never leads to an import.
 """
 
+import difflib
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -60,8 +61,11 @@ def build_method(specification: Specification) -> FusionMethod:
     if found is None:
         public = ", ".join(sorted(one.__name__ for one in known_methods().values()))
         hint = f", or add --import {name.rpartition('.')[0]}" if "." in name else ""
+        near = difflib.get_close_matches(name, [*short_names().split(", "), *public.split(", ")], n=1)
+        meant = f", did you mean {near[0]}" if near else ""
         raise UserError(
-            f"there is no method {name!r}: known are {short_names()}, and {public}; checkpoints end in .ckpt{hint}"
+            f"there is no method {name!r}{meant}: known are {short_names()}, and {public}; "
+            f"checkpoints end in .ckpt{hint}"
         )
     arguments = wanted.get("init_args") or {}
     if not isinstance(arguments, Mapping):

@@ -92,7 +92,7 @@ def test_parts_that_do_not_fit_are_refused(batch: FusionBatch) -> None:
 @pytest.mark.parametrize(
     ("specification", "words"),
     [
-        ("Averge", "there is no method 'Averge'"),
+        ("Averge", "there is no method 'Averge', did you mean Average"),
         ("nowhere.ckpt", "there is no checkpoint"),
         ({"class_path": "Average", "init_args": {"wide": 1}}, "Average cannot be built"),
         ({"class": "Average"}, "a method must be"),
