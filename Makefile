@@ -47,8 +47,11 @@ lint: install  ## style and the direction of dependence
 types: install  ## mypy, strict
 	$(RUN) -m mypy
 
+# those that need neither data nor a checkpoint
+BENCHMARKS := allocator blind cled cost data degradations drfusion ifcnn metrics mistold
+
 bench: install  ## time what is meant to be fast, as ratios in one run
-	for script in $(filter-out %/controls.py %/diffusion.py %/equal_budget.py %/kill_drill.py %/large_images.py %/misalignment.py %/precision.py %/priors.py %/quality.py %/zoo.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(RUN) $$script || exit 1; done
+	for script in $(BENCHMARKS:%=benchmarks/%.py); do echo "== $$script"; $(RUN) $$script || exit 1; done
 
 gallery: install  ## draw every degradation at every severity into logs/gallery
 	$(RUN) -m fusion_lightning gallery --output logs/gallery

@@ -79,8 +79,7 @@ def main() -> None:
 
 def clean_pairs(data: str, root: str | None, limit: int, crop: int | None) -> list[FusionSample]:
     """The first test pairs of a data set, as delivered; their middle parts."""
-    fragment = read_data(data)
-    fragment |= {"root": root} if root else {}
+    fragment = read_data(data, root)
     module = FusionData(**{**fragment, "scenarios": [], "num_workers": 0})
     module.setup("test")
     samples = []

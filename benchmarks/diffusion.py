@@ -72,8 +72,7 @@ def main() -> None:
 
 
 def pairs(arguments: argparse.Namespace, scenario: str) -> Iterator[FusionBatch]:
-    fragment = read_data(arguments.data)
-    fragment |= {"root": arguments.root} if arguments.root else {}
+    fragment = read_data(arguments.data, arguments.root)
     data = FusionData(**{**fragment, "scenarios": [scenario], "batch_size": 1, "num_workers": 0})
     data.setup("test")
     return iter(data.test_dataloader())

@@ -190,8 +190,7 @@ def _peak(device: str) -> float:
 
 def print_quality(options: argparse.Namespace) -> None:
     """What the fast path loses against float32 on trained weights."""
-    fragment = read_data(options.data)
-    fragment |= {"root": options.root} if options.root else {}
+    fragment = read_data(options.data, options.root)
     data = FusionData(**{**fragment, "scenarios": [options.scenario], "batch_size": 1, "num_workers": 0})
     data.setup("test")
     methods = {one: build(load(options.checkpoint), one, "cpu").eval() for one in (PLAIN, FAST)}

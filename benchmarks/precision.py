@@ -37,8 +37,8 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    changes = {"root": options.root, "scenarios": [options.scenario], "batch_size": 1}
-    data = FusionData(**{**read_data(options.data), **changes})
+    fragment = read_data(options.data, options.root)
+    data = FusionData(**{**fragment, "scenarios": [options.scenario], "batch_size": 1})
     data.setup("validate")
     batches = [batch for _, batch in zip(range(options.pairs), data.val_dataloader(), strict=False)]
     for model in options.models:

@@ -27,8 +27,7 @@ def main() -> None:
     parser.add_argument("--scenarios", default="low_light,over_exposure,haze,rain,blur,noise,stripes")
     parser.add_argument("--bf16", action="store_true")
     arguments = parser.parse_args()
-    fragment = read_data(arguments.data)
-    fragment |= {"root": arguments.root} if arguments.root else {}
+    fragment = read_data(arguments.data, arguments.root)
     methods = {"ours": load_method(arguments.checkpoint).eval(), "average": Average(), "maximum": Maximum()}
     for method in methods.values():
         method.log = lambda *args, **kwargs: None  # type: ignore[method-assign]

@@ -65,20 +65,25 @@ def link_data(msrs: Path, roadscene: Path, output: Path, days: bool) -> None:
     """Both sets as one folder of links, SPLIT/ir and SPLIT/vi; MSRS has no val here and RoadScene no test."""
     road = {"ir": roadscene / "SPLIT" / "cropinfrared", "vi": roadscene / "SPLIT" / "crop_LR_visible"}
     street = {"ir": msrs / "SPLIT" / "ir", "vi": msrs / "SPLIT" / "vi"}
-    for folder in (street["ir"], street["vi"], road["ir"], road["vi"]):
-        if not (trained := Path(str(folder).replace("SPLIT", "train"))).is_dir():
-            raise SystemExit(f"error: there is no folder {trained}: --msrs and --roadscene hold train, val and test")
-    for split, names in {"train": ("msrs", "road"), "val": ("road",), "test": ("msrs",)}.items():
-        for name in names:
-            for kind, pattern in (street if name == "msrs" else road).items():
-                folder = output / split / kind
-                folder.mkdir(parents=True, exist_ok=True)
-                for file in sorted(Path(str(pattern).replace("SPLIT", split)).iterdir()):
-                    if days and split == "train" and name == "msrs" and file.stem.endswith("N"):
-                        continue
-                    link = folder / f"{name}_{file.name}"
-                    link.unlink(missing_ok=True)
-                    link.symlink_to(file.resolve())
+    held = {"train": {"msrs": street, "road": road}, "val": {"road": road}, "test": {"msrs": street}}
+    sources = [
+        (split, kind, name, Path(str(pattern).replace("SPLIT", split)))
+        for split, sets in held.items()
+        for name, folders in sets.items()
+        for kind, pattern in folders.items()
+    ]
+    for *_, source in sources:
+        if not source.is_dir():
+            raise SystemExit(f"error: there is no folder {source}: give --msrs and --roadscene as downloaded, split")
+    for split, kind, name, source in sources:
+        folder = output / split / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(source.iterdir()):
+            if days and split == "train" and name == "msrs" and file.stem.endswith("N"):
+                continue
+            link = folder / f"{name}_{file.name}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(file.resolve())
 
 
 def pack(name: str, checkpoint: Path) -> None:

@@ -103,14 +103,16 @@ def read_yaml(path: str | Path, what: str) -> Any:
         raise UserError(f"{path} cannot be read as {what}: {' '.join(str(error).split())}") from error
 
 
-def read_data(name: str) -> dict[str, Any]:
+def read_data(name: str, root: str | None = None) -> dict[str, Any]:
     """The arguments of `FusionData` in a fragment of `configs/data`, found as ``--data`` finds it.
+
+    A root takes the place of the fragment's own.
 
     Raises:
         UserError: If there is none, or it cannot be read.
     """
     arguments: dict[str, Any] = read_yaml(find_config("--data", name), "a data set")["init_args"]
-    return arguments
+    return arguments | ({"root": root} if root else {})
 
 
 def _load_yaml(text: str) -> Any:

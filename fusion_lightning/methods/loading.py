@@ -59,12 +59,12 @@ def build_method(specification: Specification) -> FusionMethod:
     name = str(wanted["class_path"])
     found = find_method(name)
     if found is None:
-        public = ", ".join(sorted(one.__name__ for one in known_methods().values()))
+        short, public = short_names(), sorted(one.__name__ for one in known_methods().values())
         hint = f", or add --import {name.rpartition('.')[0]}" if "." in name else ""
-        near = difflib.get_close_matches(name, [*short_names().split(", "), *public.split(", ")], n=1)
+        near = difflib.get_close_matches(name, [*short, *public], n=1)
         meant = f", did you mean {near[0]}" if near else ""
         raise UserError(
-            f"there is no method {name!r}{meant}: known are {short_names()}, and {public}; "
+            f"there is no method {name!r}{meant}: known are {', '.join(short)}, and {', '.join(public)}; "
             f"checkpoints end in .ckpt{hint}"
         )
     arguments = wanted.get("init_args") or {}

@@ -16,9 +16,9 @@ _PUBLISHED = {"ifcnn": "IFCNN", "gifnet": "GIFNet"}
 """Networks whose published weights are used as they are."""
 
 
-def short_names() -> str:
+def short_names() -> list[str]:
     """All of them, for messages."""
-    return ", ".join([*models(), *_RULES, "overlay:ALPHA", *(f"{name}=FILE" for name in _PUBLISHED)])
+    return [*models(), *_RULES, "overlay:ALPHA", *(f"{name}=FILE" for name in _PUBLISHED)]
 
 
 def ready_names() -> list[str]:
