@@ -233,8 +233,11 @@ class FusionMethod(LightningModule):
         rows = score_images(batch, output, fusion, self.score_against)
 
         def record(key: str, of: str, names: Sequence[str] | None = None) -> None:
-            # a score of no image is still logged: under DDP every rank has to log the same keys
             values = [row["scores"][of] for row in rows if of in row["scores"]]
+            # a score of no image is logged where a checkpoint may wait for it, and where other ranks may have images
+            alone = self._trainer is not None and self.trainer.world_size == 1 and self.trainer.state.fn != "fit"
+            if alone and not values:
+                return
             metrics[key].accumulate(torch.tensor(values, dtype=torch.float64, device=self.device), names)
             self.log(f"{stage}/{key}", metrics[key], on_step=False, on_epoch=True, batch_size=len(rows))
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.errors import UserError
@@ -30,6 +32,19 @@ def test_restoration_is_scored_where_something_went_wrong() -> None:
     mean = float(method.scores["test"]["PSNR_restored"].compute())
     parts = [first["scores"]["PSNR_a"], first["scores"]["PSNR_b"], second["scores"]["PSNR_a"]]
     assert mean == pytest.approx(sum(parts) / 3, abs=1e-4)
+
+
+def test_a_test_logs_the_scores_that_some_image_has() -> None:
+    degraded = make_batch(["one", "two"], size=(32, 32))
+    clean = {**degraded, "source_a": degraded["clean_a"], "source_b": degraded["clean_b"]}
+    trainer = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
+    (scores,) = trainer.test(Perfect(), DataLoader([clean], batch_size=None), verbose=False)
+    assert scores == {}
+    (scores,) = trainer.test(Perfect(), DataLoader([clean, degraded], batch_size=None), verbose=False)
+    assert scores["test/PSNR_b"] == pytest.approx(20, abs=1e-3)
+    assert len(scores) == 9  # PSNR and SSIM of both, as delivered and as restored, and the mean PSNR
+    (scores,) = trainer.validate(Perfect(), DataLoader([clean], batch_size=None), verbose=False)
+    assert scores == {}
 
 
 def test_unknown_metrics_are_refused() -> None:
