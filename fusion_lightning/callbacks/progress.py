@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 _REFRESH = 0.5
 """Seconds between two looks at the loss, each of which makes a GPU wait."""
+_LINE = 120.0
+"""Seconds between two lines of a log, where there is no bar."""
 _WINDOW = 300
 """Seconds of training that the time left is estimated from."""
 _LONG = 5000
@@ -22,7 +24,8 @@ _LONG = 5000
 class RunProgress(ProgressBar):
     """Progress bar over all steps of a training, or all batches of a test: loss, last score, time left.
 
-    Where there is no terminal, as in a batch system's log, a line per validation says the same.
+    Where there is no terminal, as in a batch system's log, a training says the same in a line per validation, and every
+    two minutes.
     """
 
     def __init__(self) -> None:
@@ -31,7 +34,7 @@ class RunProgress(ProgressBar):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._enabled = True
-        self._looked = -math.inf
+        self._looked = 0.0
         self._began = (0.0, 0)
         self._loss = self._score = ""
 
@@ -53,17 +56,21 @@ class RunProgress(ProgressBar):
                 highlight=False,
                 soft_wrap=True,
             )
-        self._began = (time.monotonic(), trainer.global_step)
+        self._looked = time.monotonic()
+        self._began = (self._looked, trainer.global_step)
         self._start("fit", total, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move on."""
-        if self._bar is None or time.monotonic() - self._looked < _REFRESH:
+        if not self._enabled or time.monotonic() - self._looked < (_LINE if self._bar is None else _REFRESH):
             return
         self._look(outputs)
-        self._update(trainer.global_step)
+        if self._bar is not None:
+            self._update(trainer.global_step)
+        else:
+            self._print_line(trainer, self._loss)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is happening; validating may be all there is to do."""
@@ -82,7 +89,7 @@ class RunProgress(ProgressBar):
             self._bar.update(self._task, description="fit")
             self._update(trainer.global_step)
         else:
-            self._print_line(trainer)
+            self._print_line(trainer, self._score)
 
     def on_validation_batch_end(  # noqa: D102 (as for training)
         self,
@@ -148,10 +155,11 @@ class RunProgress(ProgressBar):
         if isinstance(loss, torch.Tensor):
             self._loss = f"loss {float(loss):.4g}"
 
-    def _print_line(self, trainer: Trainer) -> None:
+    def _print_line(self, trainer: Trainer, seen: str) -> None:
+        self._looked = time.monotonic()
         step, total = trainer.global_step, trainer.estimated_stepping_batches
-        seconds, steps = time.monotonic() - self._began[0], step - self._began[1]
-        words = [f"step {step}" + (f" of {total:.0f}" if math.isfinite(total) else ""), self._score]
+        seconds, steps = self._looked - self._began[0], step - self._began[1]
+        words = [f"step {step}" + (f" of {total:.0f}" if math.isfinite(total) else ""), seen]
         if math.isfinite(total) and steps > 0 and total > step:
             left = int(seconds / steps * (total - step))
             words.append(f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left")
