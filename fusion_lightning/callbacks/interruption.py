@@ -24,6 +24,12 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 _LEAST_PATIENCE = 20.0
 """Seconds that a step may take to end after a request, at least."""
 
+_UNSAVED = (
+    "before the first checkpoint: nothing was saved, so the same command starts anew; "
+    "--checkpoint.every_n_train_steps saves earlier"
+)
+"""How to begin again where there is no checkpoint yet."""
+
 
 class StopOnSignal(Callback):
     """Signal handler: stops a run on SIGINT, SIGTERM, SIGUSR1 and SIGUSR2.
@@ -200,14 +206,8 @@ class SignalCheckpoint(StopOnSignal, Checkpoint):
         if trainer.state.fn != "fit":
             return super()._where(trainer)
         if newest is None:
-            return f"before the first checkpoint: {self._again}"
+            return _UNSAVED
         return f"after step {trainer.global_step}: go on with the same command and --ckpt_path {newest}"
-
-    @property
-    def _again(self) -> str:
-        """How to begin again where nothing was saved yet."""
-        run = Path(self.folder).parent.name
-        return f"start again, by the same command with --run_id {run} --ckpt_path last, which also goes on later"
 
     def _farewell(self, signum: int) -> str:
         if not self._trains:
@@ -215,7 +215,7 @@ class SignalCheckpoint(StopOnSignal, Checkpoint):
         newest = newest_checkpoint(self.folder)
         asked = f"interrupted by {signal.Signals(signum).name} in the middle of a step"
         if newest is None:
-            return f"{asked} and before the first checkpoint: {self._again}"
+            return f"{asked} and {_UNSAVED}"
         return f"{asked}: go on with the same command and --ckpt_path {newest}"
 
 
