@@ -12,6 +12,7 @@ import yaml
 
 from fusion_lightning import zoo
 from fusion_lightning.commands.benchmark.store import digests
+from fusion_lightning.commands.estimators import estimator_name
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.degradations import degrade, parse
 from fusion_lightning.degradations.labels import seen_kinds
@@ -21,6 +22,7 @@ from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
 from fusion_lightning.methods import Blind, CLEDStage2, DegradationEstimator, build_method, load_method
 from fusion_lightning.zoo import BEST, ESTIMATOR, Model, checkpoint_of, models
+from tests.dicom import write_dicom
 
 NAMES = sorted(models())
 PAGES = Path(__file__).parent.parent / "docs" / "models"
@@ -188,6 +190,20 @@ def test_without_an_estimator_the_one_that_ships_looks(tmp_path: Path, capsys: p
         assert (f"no --estimator was named, so {ESTIMATOR} looks" in seen.err) == (not named)
         tables.append(seen.out)
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("medical", [False, True])
+def test_the_note_about_medical_images_is_made_of_medical_files(
+    medical: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "one.png"
+    if medical:
+        path = write_dicom(tmp_path / "one.dcm", np.arange(768, dtype=np.uint16).reshape(24, 32))
+    else:
+        write_image(path, to_image(torch.rand(1, 64, 72)))
+    notice.cache_clear()
+    estimator_name(None, [path])
+    assert ("medical" in capsys.readouterr().err) == medical
 
 
 def test_blind_takes_the_estimator_that_ships() -> None:

@@ -80,7 +80,7 @@ def inspect(
     if not files:
         raise UserError("nothing is named to inspect: give --source-a, --source-b or both")
     folder = None if output is None else _result_folder(output, [path for _, _, path, _ in files], overwrite)
-    looking = open_estimator(estimator_name(estimator)).to(find_device(device))
+    looking = open_estimator(estimator_name(estimator, [path for _, _, path, _ in files])).to(find_device(device))
     findings = [
         _inspected(looking, side, name, path, window)
         for side, name, path, window in track(files, "inspecting", console=_PROGRESS, transient=True)

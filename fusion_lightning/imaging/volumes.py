@@ -46,6 +46,11 @@ def is_nifti(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(NIFTI)
 
 
+def is_medical(path: Path) -> bool:
+    """Whether a file is NIfTI or DICOM; of a scan that was saved as a picture nothing says so."""
+    return is_nifti(path) or starts_dicom(path)
+
+
 def read_volume(path: Path, as_suv: bool = False) -> Volume:
     """Read a NIfTI file, or the slices of a folder of DICOM files.
 

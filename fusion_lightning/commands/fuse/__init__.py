@@ -147,7 +147,7 @@ def fuse(
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     aligning = registration_name(align)
     registration = open_registration(aligning).to(fuser.device) if aligning else None
-    looking = estimator_name(estimator) if estimated else None
+    looking = estimator_name(estimator, sources.files) if estimated else None
     estimating = Estimating(open_estimator(looking).to(fuser.device), estimated) if looking else None
     if trajectory and type(fuser).trajectory_sheet is FusionMethod.trajectory_sheet:
         raise UserError(f"{type(fuser).__name__} has no trajectory: leave --trajectory false")

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusion_lightning.errors import UserError, notice
-from fusion_lightning.imaging.medical import starts_dicom
-from fusion_lightning.imaging.volumes import is_nifti
+from fusion_lightning.imaging.volumes import is_medical
 from fusion_lightning.methods.vocabulary import ready_names
 from fusion_lightning.zoo import BEST
 
@@ -22,8 +21,7 @@ def method_name(method: str | None, checkpoint: str | None, files: Sequence[Path
         raise UserError("--method and --checkpoint name two methods: give one of them")
     named = checkpoint or method
     if named is None:
-        medical = any(is_nifti(file) or starts_dicom(file) for file in files[:2])
-        named = "laplacian" if medical else BEST
+        named = "laplacian" if any(map(is_medical, files[:2])) else BEST
         others = ", ".join(name for name in ready_names() if name != named)
         notice(f"no --method was named, so {named} fuses; others are {others}, or a .ckpt file")
     return named
