@@ -134,6 +134,27 @@ def test_a_grid_ends_and_bad_trials_stop_early(toy: Callable[..., Path], tmp_pat
     assert len({(row["x"], row["kind"]) for row in rows}) == len(rows) == 6
 
 
+def test_a_point_that_comes_back_is_not_trained_again(
+    toy: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = {"x": {"values": [1e-3, 1.0]}, "kind": {"value": "right"}}
+    stop = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    assert _search(toy(method="random", parameters=two, early_terminate=stop), 5, tmp_path / "logs") == 0
+    rows = _table(tmp_path / "logs")
+    seen = {row["x"]: row for row in rows[::-1]}
+    assert len(rows) == 5 > len(seen)
+    for row in rows:
+        assert [row[key] for key in ("run", "state", "val/score")] == [
+            seen[row["x"]][key] for key in ("run", "state", "val/score")
+        ]
+    assert {path.name for path in (tmp_path / "logs" / "toy_sweep").iterdir()} == {row["run"] for row in rows}
+    said = capsys.readouterr().out
+    assert said.count("not trained again") == len(rows) - len(seen)
+    for number, row in enumerate(rows):
+        if row is not seen[row["x"]]:
+            assert f"trial-{number:04d}: at the point of {row['run']}, not trained again: val/score = " in said
+
+
 def test_trials_that_fail_stop_the_search(
     toy: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fusion_lightning.commands.sweep.file import SweepFile, read_sweep
-from fusion_lightning.commands.sweep.results import plot_trials, print_best, write_trials
+from fusion_lightning.commands.sweep.results import last_value, plot_trials, print_best, write_trials
 from fusion_lightning.errors import Interrupted, UserError
 from fusion_lightning.text import printable
 
@@ -32,7 +32,7 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.samplers import BaseSampler
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
 _TRIALS = 20
 _PR_SET_PDEATHSIG = 1
@@ -92,6 +92,9 @@ def sweep(config: str, trials: int | None = None, seed: int = 0, log_dir: str = 
             try:
                 request.heed()
                 trial, values = _ask(study, space, seed)
+                if earlier := _tried(study, trial):
+                    _take_over(trial, earlier, space, study)
+                    continue
                 reason = _run(trial, values, space, study, log_dir, request)
             except BaseException:
                 _take_up_interrupted(study, log_dir)  # the table says that the trial waits, and not that it runs
@@ -238,6 +241,25 @@ def _finished(study: "Study") -> int:
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def _tried(study: "Study", trial: "Trial") -> "FrozenTrial | None":
+    """An earlier trial at the same point that has a score; another training would end as it did."""
+    from optuna.trial import TrialState
+
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return next((one for one in done if one.params == trial.params), None)
+
+
+def _take_over(trial: "Trial", earlier: "FrozenTrial", space: SweepFile, study: "Study") -> None:
+    """End a trial as an earlier one ended, without training."""
+    run = earlier.user_attrs["run"]
+    trial.set_user_attr("run", run)
+    for step, value in earlier.intermediate_values.items():
+        trial.report(value, step)
+    study.tell(trial, earlier.value if earlier.state.name == "COMPLETE" else None, state=earlier.state)
+    score = f"{space.metric} = {last_value(earlier):.6g}"
+    print(f"trial-{_index(study, trial):04d}: at the point of {run}, not trained again: {score}", flush=True)
 
 
 def _run(

@@ -29,7 +29,7 @@ def write_trials(study: "Study", space: SweepFile, path: Path) -> None:
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
         writer.writerow(
-            [attributes.get("run", ""), trial.state.name.lower(), _value(trial)]
+            [attributes.get("run", ""), trial.state.name.lower(), last_value(trial)]
             + [trial.params.get(name, "") for name in space.parameters]
             + [attributes.get("seconds", ""), attributes.get("error", "")]
         )
@@ -42,9 +42,10 @@ def print_best(study: "Study", space: SweepFile) -> None:
     if not ranked:
         return
     table = Table("run", space.metric, *space.parameters)
-    for trial in ranked[:_SHOWN]:
+    once = {trial.user_attrs.get("run"): trial for trial in ranked}  # a point that came back has its first run
+    for trial in list(once.values())[:_SHOWN]:
         values = [_short(trial.params[name]) for name in space.parameters]
-        table.add_row(str(trial.user_attrs.get("run")), f"{_value(trial):.6g}", *values)
+        table.add_row(str(trial.user_attrs.get("run")), f"{last_value(trial):.6g}", *values)
     console = Console()
     console.print(table)
     best = " ".join(f"--{name}={value}" for name, value in ranked[0].params.items())
@@ -64,7 +65,7 @@ def plot_trials(study: "Study", space: SweepFile, path: Path) -> None:
     from matplotlib.figure import Figure
 
     columns = {name: _Axis([trial.params[name] for trial in trials], space, name) for name in space.parameters}
-    columns[space.metric] = _Axis([_value(trial) for trial in trials], None, space.metric)
+    columns[space.metric] = _Axis([last_value(trial) for trial in trials], None, space.metric)
     ranks = Normalize(-0.35 * len(trials), len(trials))
     figure = Figure(figsize=(2.2 * len(columns) + 1, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -126,12 +127,12 @@ def _ranked(study: "Study", space: SweepFile) -> "list[FrozenTrial]":
     from optuna.trial import TrialState
 
     found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    found = [trial for trial in found if _value(trial) is not None and set(trial.params) == set(space.parameters)]
+    found = [trial for trial in found if last_value(trial) is not None and set(trial.params) == set(space.parameters)]
     sign = -1 if space.maximize else 1
-    return sorted(found, key=lambda trial: (trial.state != TrialState.COMPLETE, sign * float(_value(trial) or 0)))
+    return sorted(found, key=lambda trial: (trial.state != TrialState.COMPLETE, sign * float(last_value(trial) or 0)))
 
 
-def _value(trial: "FrozenTrial") -> float | None:
+def last_value(trial: "FrozenTrial") -> float | None:
     """The metric at a trial's end, or where it was stopped."""
     if trial.value is not None:
         return trial.value
