@@ -1,12 +1,13 @@
 """Make the models that ship: lay out what they are trained on, and pack what training left.
 
     python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo
-    python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo_days --days
+    python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo_days --days [--halves]
     python benchmarks/zoo.py pack cled logs/zoo_cled_stage2/RUN/checkpoints/last.ckpt
     python benchmarks/zoo.py curves cled logs/zoo_cled_stage2/RUN
 
 `data` links both sets into one folder of the layout of configs/zoo: MSRS train and RoadScene train to learn from,
-RoadScene val to watch, MSRS test to score; with `--days` without the nights of MSRS train, whose darkness is right.
+RoadScene val to watch, MSRS test to score; with `--days` without the nights of MSRS train, whose darkness is right;
+with `--halves` every training pair at half its size as well, so that a crop sees twice as much of the scene.
 `pack` writes fusion_lightning/zoo/NAME.ckpt in half precision, without what only training needs, and the file's sum and
 number of parameters into the catalogue, which must have an entry NAME.
 `curves` draws a run's loss, and what its task watches on validation, into docs/pictures.
@@ -18,6 +19,7 @@ import re
 from hashlib import sha256
 from pathlib import Path
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -46,6 +48,7 @@ def main() -> None:
     data.add_argument("--roadscene", type=Path, required=True)
     data.add_argument("--output", type=Path, required=True)
     data.add_argument("--days", action="store_true", help="leave the nights of MSRS train out")
+    data.add_argument("--halves", action="store_true", help="add the training pairs at half their size")
     packed = commands.add_parser("pack", help="make a model of a checkpoint")
     packed.add_argument("name", choices=[*models()])
     packed.add_argument("checkpoint", type=Path)
@@ -54,14 +57,14 @@ def main() -> None:
     drawn.add_argument("run", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "data":
-        link_data(arguments.msrs, arguments.roadscene, arguments.output, arguments.days)
+        link_data(arguments.msrs, arguments.roadscene, arguments.output, arguments.days, arguments.halves)
     elif arguments.command == "pack":
         pack(arguments.name, arguments.checkpoint)
     else:
         draw_curves(arguments.name, arguments.run)
 
 
-def link_data(msrs: Path, roadscene: Path, output: Path, days: bool) -> None:
+def link_data(msrs: Path, roadscene: Path, output: Path, days: bool, halves: bool) -> None:
     """Both sets as one folder of links, SPLIT/ir and SPLIT/vi; MSRS has no val here and RoadScene no test."""
     road = {"ir": roadscene / "SPLIT" / "cropinfrared", "vi": roadscene / "SPLIT" / "crop_LR_visible"}
     street = {"ir": msrs / "SPLIT" / "ir", "vi": msrs / "SPLIT" / "vi"}
@@ -84,6 +87,16 @@ def link_data(msrs: Path, roadscene: Path, output: Path, days: bool) -> None:
             link = folder / f"{name}_{file.name}"
             link.unlink(missing_ok=True)
             link.symlink_to(file.resolve())
+            if halves and split == "train":
+                _write_half(file, folder / f"{name}_{file.stem}_half.png")
+
+
+def _write_half(file: Path, output: Path) -> None:
+    """An image at half its size, unless less than 140 pixels would be left for a crop of 128."""
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    if min(image.shape[:2]) >= 280:
+        cv2.imwrite(str(output), cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
 
 
 def pack(name: str, checkpoint: Path) -> None:
