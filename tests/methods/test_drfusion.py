@@ -11,7 +11,7 @@ from fusion_lightning.batch import FusionBatch, FusionSample, SampleDegradation,
 from fusion_lightning.degradations import degrade, scenario
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
-from fusion_lightning.imaging.convert import to_image, to_tensor
+from fusion_lightning.imaging.convert import colorize, to_image, to_tensor
 from fusion_lightning.methods import Controls, DRFusion, load_method
 from fusion_lightning.methods.observations import observe_pair
 from fusion_lightning.operators import DEFAULT_RHO, Downsample
@@ -221,6 +221,23 @@ def test_noisy_chroma_is_smoothed_along_the_luma(name: str) -> None:
         if colors is not None
     ]
     assert errors[0] < 0.5 * errors[1]
+
+
+def test_noisy_false_colours_stay_where_they_are() -> None:
+    """A palette is no line in its luma: along it alone its colours would be smeared into each other."""
+    batch = make_batch([NOISE], (96, 96))
+    grey = torch.nn.functional.interpolate(
+        torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(3)), (96, 96), mode="bicubic"
+    )
+    clean = to_tensor(colorize(grey[0].clamp(0, 1).permute(1, 2, 0).numpy(), "jet"))[None]
+    batch["source_b"] += clean - batch["clean_b"]
+    observed = observe_pair(batch, DEFAULT_RHO)
+    lumas = (rgb_to_luma(batch["clean_a"]), rgb_to_luma(clean))
+    smoothed, noisy = (observed.chromas(given)[1] for given in (lumas, None))
+    assert smoothed is not None
+    assert noisy is not None
+    errors = [(colors - rgb_to_cbcr(clean)).square().mean() for colors in (smoothed, noisy)]
+    assert errors[0] < errors[1]
 
 
 def test_early_steps_begin_without_noise_where_the_correction_would_discard_them() -> None:
