@@ -71,7 +71,7 @@ def demo(output: str = "logs/demo", seed: int = 0) -> None:
     for checkpoint, target in ((str(stage2), fused), (BEST, shipped)):
         run(
             "4 · fuse images on disk",
-            f"fuse --checkpoint {shlex.quote(checkpoint)} --source-a {shlex.quote(str(pairs / 'a'))} "
+            f"fuse --method {shlex.quote(checkpoint)} --source-a {shlex.quote(str(pairs / 'a'))} "
             f"--source-b {shlex.quote(str(pairs / 'b'))} --output {shlex.quote(str(target))} --restored",
         )
     console.rule("[bold]what came out")
