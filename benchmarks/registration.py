@@ -90,10 +90,7 @@ def untrusted(registration: Registration, a: Tensor, b: Tensor) -> list[Tensor]:
     if not isinstance(registration, RegistrationNet):
         matrix, _ = register(*(edge_pyramid(luma[0, 0].numpy()) for luma in (a, b)))
         return [warps.from_affine(torch.from_numpy(matrix)[None].float(), size)]
-    found = [warps.identity(size, b).expand(1, -1, -1, -1)]
-    for _ in range(LOOKS):
-        found.append(warps.compose(found[-1], registration._look(warps.sample(a, found[-1]), b)))
-    return found[1:]
+    return [found for found, _ in registration.look(a, b, LOOKS)]
 
 
 def summary(part: float, rows: np.ndarray, kept: np.ndarray) -> str:

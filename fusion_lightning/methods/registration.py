@@ -131,11 +131,8 @@ class RegistrationNet(Registration):
         """
         lumas = rgb_to_luma(a), rgb_to_luma(b)
         still = warps.identity((b.shape[-2], b.shape[-1]), b.float())
-        found, last = still.expand(len(b), -1, -1, -1), still
-        for look in range(max(self.looks, 2)):  # a single one is checked by another
-            last = self._look(warps.sample(lumas[0], found.to(a)), lumas[1])
-            if look < self.looks:
-                found = warps.compose(found, last)
+        seen = self.look(*lumas, times=max(self.looks, 2))  # a single look is checked by another
+        (found, _), (_, last) = seen[self.looks - 1], seen[-1]
         moved, unsure = ((warp - still).norm(dim=1).mean(dim=(-2, -1)).tolist() for warp in (found, last))
         pixels = ([one[0].float().cpu().numpy() for one in luma] for luma in lumas)
         reasons: list[str | None] = []
@@ -151,10 +148,21 @@ class RegistrationNet(Registration):
         trusted = torch.tensor([reason is None for reason in reasons], device=found.device)
         return torch.where(trusted[:, None, None, None], found, still), reasons
 
-    def _look(self, a: Tensor, b: Tensor) -> Tensor:
-        """The network's warp (B, 2, H, W) for lumas of one size."""
-        small = self.network(self._reduced(a), self._reduced(b)).warp
-        return self._enlarged(small, (b.shape[-2], b.shape[-1]))
+    def look(self, a: Tensor, b: Tensor, times: int) -> list[tuple[Tensor, Tensor]]:
+        """Look at lumas (B, 1, H, W) of one size, each time at what came out before, trusted or not.
+
+        Returns:
+            For every look the warp (B, 2, H, W) that all looks so far make, and the one that this look found.
+        """
+        size = (b.shape[-2], b.shape[-1])
+        found = warps.identity(size, b.float()).expand(len(b), -1, -1, -1)
+        seen = []
+        for _ in range(times):
+            small = self.network(self._reduced(warps.sample(a, found.to(a))), self._reduced(b)).warp
+            step = self._enlarged(small, size)
+            found = warps.compose(found, step)
+            seen.append((found, step))
+        return seen
 
     def _reduced(self, image: Tensor) -> Tensor:
         """An image as small as the network sees it: means of blocks, those at the border of what is there."""
