@@ -94,13 +94,18 @@ class DenoisingUNet(nn.Module):
         They have w, 2w, 4w, 8w channels at 1, 1/2, 1/4, 1/8 of the size that H and W are padded to, multiples of 8.
         """
         time = self.time(time)
+        levels, _ = self.descend(state, time)
+        return [*levels[:-1], self.middle(levels[-1], time)]
+
+    def descend(self, state: Tensor, time: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The maps of all levels at the embedded time, finest first, and what strided convolutions make of them."""
+        levels, strided = [], []
         features = self.enter(state)
-        maps = []
         for level, down in zip(self.encoder, self.downs, strict=False):
-            features = level(features, time)
-            maps.append(features)
-            features = down(features)
-        return [*maps, self.middle(self.encoder[-1](features, time), time)]
+            levels.append(level(features, time))
+            features = down(levels[-1])
+            strided.append(features)
+        return [*levels, self.encoder[-1](features, time)], strided
 
     def enter(self, state: Tensor) -> Tensor:
         """The first convolution's map of the state, H and W padded to multiples of 8."""

@@ -76,13 +76,8 @@ class TwoDecoderUNet(DenoisingUNet):
         if not self.coarse:
             return super().encode(state, time)
         time = self.time(time)
-        features = self.enter(state)
-        maps = []
-        for level, down in zip(self.encoder, self.downs, strict=False):
-            features = down(level(features, time))
-            maps.append(features)
-        features = self.encoder[-1](features, time)
-        return [*maps, features, self.middle(features, time)]
+        levels, strided = self.descend(state, time)
+        return [*strided, levels[-1], self.middle(levels[-1], time)]
 
 
 class CoarseDecoder(Decoder):
