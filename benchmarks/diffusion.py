@@ -36,6 +36,7 @@ from fusion_lightning.metrics import fusion_metrics
 from fusion_lightning.metrics.functional import psnr_to
 from fusion_lightning.networks.fusion_control import FusionControl
 from fusion_lightning.scoring import score_images
+from fusion_lightning.text import counted
 
 METRICS = ("MI", "VIF", "Qabf", "SSIM")
 BRIGHTER = 0.2
@@ -66,7 +67,7 @@ def main() -> None:
         if path.exists():
             method = load_method(path).eval()
             rows = [check(method, batch) for batch in islice(pairs(arguments, scenario), arguments.limit)]
-            print(f"\n{name}, {scenario}, {len(rows)} pairs")
+            print(f"\n{name}, {scenario}, {counted(len(rows), 'pair')}")
             for key in rows[0]:
                 print(f"  {key:44s} {sum(row[key] for row in rows) / len(rows):8.4f}", flush=True)
 

@@ -28,6 +28,7 @@ from fusion_lightning.datamodules import FusionData
 from fusion_lightning.methods import DRFusion, load_method
 from fusion_lightning.metrics import CLED, DRFUSION, fusion_metrics
 from fusion_lightning.metrics.functional import psnr_to
+from fusion_lightning.text import counted
 
 
 class Variant(NamedTuple):
@@ -205,7 +206,8 @@ def print_quality(options: argparse.Namespace) -> None:
                 scores[one][f"PSNR {side}"].append(float(psnr_to(output[f"restored_{side}"], batch[f"clean_{side}"])))
             for name, metric in metrics.items():
                 scores[one][name].append(float(metric.per_image(output["fused"], batch["clean_a"], batch["clean_b"])))
-    print(f"\n{len(agreement)} pairs under {options.scenario}; the two fusions agree to {mean(agreement):.1f} dB")
+    pairs = counted(len(agreement), "pair")
+    print(f"\n{pairs} under {options.scenario}; the two fusions agree to {mean(agreement):.1f} dB")
     print(f"  {'':12} {'float32':>10} {'fast path':>10} {'difference':>11}")
     for name, values in scores[PLAIN].items():
         plain, fast = mean(values), mean(scores[FAST][name])

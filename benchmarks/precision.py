@@ -23,6 +23,7 @@ from fusion_lightning.datamodules import FusionData
 from fusion_lightning.methods.loading import load_method
 from fusion_lightning.metrics import fusion_metrics
 from fusion_lightning.metrics.functional import psnr_to
+from fusion_lightning.text import counted
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
     for model in options.models:
         method = load(model).eval().to(memory_format=torch.channels_last)
         rows = [compare(method, batch) for batch in batches]
-        print(f"\n{model}, {len(rows)} pairs under {options.scenario}")
+        print(f"\n{model}, {counted(len(rows), 'pair')} under {options.scenario}")
         for name in rows[0]:
             values = [row[name] for row in rows]
             print(f"  {name:24} {fmean(values):+9.4f}  ({max(values, key=abs):+.4f})")

@@ -38,6 +38,16 @@ _MARKDOWN = (
 _LINE_STARTS = ((r"^([#+=-])", r"\\\1"), (r"^(\d+)([.)])", r"\1\\\2"))
 
 
+def counted(count: int, thing: str) -> str:
+    """So many of a thing.
+
+    Example:
+        >>> counted(1, "pair"), counted(2, "pair")
+        ('1 pair', '2 pairs')
+    """
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
 def printable(text: str) -> str:
     """A text in one line; what is not to be seen, as the codes that a terminal obeys, is marked by �."""
     return "".join(one if one.isprintable() else "\ufffd" for one in " ".join(text.split()))

@@ -77,7 +77,7 @@ MISTAKES = {
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/empty --output TMP/out": (1, "holds no images"),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/other --output TMP/out": (
         1,
-        "have no partner of the same name: `y`",
+        "2 images without a partner of the same name: `y`",
     ),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/b --output TMP/out --strength-a -1": (1, "strength_a"),
     "fuse --checkpoint STAGE1 --source-a TMP/a --source-b TMP/b --output TMP/out --device gpu9": (1, "--device gpu9"),

@@ -10,7 +10,7 @@ from fusion_lightning.commands.benchmark.store import slug
 from fusion_lightning.commands.manifest import Manifest
 from fusion_lightning.errors import UserError
 from fusion_lightning.main import main
-from fusion_lightning.text import latex_text, markdown_text, printable
+from fusion_lightning.text import counted, latex_text, markdown_text, printable
 
 LIVE = [
     r"\input{secret}",
@@ -44,6 +44,11 @@ def _as_latex_prints(text: str) -> str:
     assert not re.search(r"(?<![\\\0])[{}$^~%#&_]", text)
     assert not re.search(r"(?<!\0)\\[a-z]", text)
     return re.sub(r"[\0\\](.)", r"\1", text)
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 pairs"), (1, "1 pair"), (2, "2 pairs")])
+def test_one_thing_is_no_plural(count: int, said: str) -> None:
+    assert counted(count, "pair") == said
 
 
 @pytest.mark.parametrize("name", LIVE, ids=repr)

@@ -22,6 +22,7 @@ from fusion_lightning.files import alone_in, output_folder
 from fusion_lightning.imaging.convert import to_float
 from fusion_lightning.imaging.io import encode_png, read_image, shows_color, to_grey
 from fusion_lightning.imaging.windows import Window
+from fusion_lightning.text import counted
 
 _SIDES: tuple[Side, ...] = ("a", "b")
 
@@ -110,8 +111,9 @@ def degrade(
                 content = encode_png(_to_uint8(degraded[side]))
                 line[side]["degraded"] = manifest.write(relative.with_suffix(".png"), content)
             manifest.journal.add(line)
-    kind = "images, as source " + single if all(len(files) == 1 for files in pairs.values()) else "pairs"
-    print(f"{len(pairs)} {kind}, degraded by {chosen.name}, in {target} ({len(pairs) - len(left)} were there already)")
+    alone = all(len(files) == 1 for files in pairs.values())
+    found = f"{counted(len(pairs), 'image')}, as source {single}" if alone else counted(len(pairs), "pair")
+    print(f"{found}, degraded by {chosen.name}, in {target} ({len(pairs) - len(left)} were there already)")
 
 
 def _find(root: Path, folder_a: str, folder_b: str, single: Side) -> Iterator[tuple[str, dict[Side, Path]]]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from fusion_lightning.commands.tables import Cell, Table
 from fusion_lightning.metrics import METRICS
+from fusion_lightning.text import counted
 
 Scores = Mapping[str, np.ndarray]
 """Metric -> one value per image; NaN where it is undefined."""
@@ -19,7 +20,7 @@ def summary(scores: Scores, images: int) -> Table:
     for metric, values in scores.items():
         defined = values[~np.isnan(values)]
         rows.append([Cell(_heading(metric)), Cell(_mean_and_spread(defined)), Cell(str(len(defined)))])
-    return Table(f"{images} images, mean ± standard deviation", ["metric", "value", "images"], rows)
+    return Table(f"{counted(images, 'image')}, mean ± standard deviation", ["metric", "value", "images"], rows)
 
 
 def comparison(scores: Mapping[str, Scores]) -> Table:

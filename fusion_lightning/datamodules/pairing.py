@@ -12,6 +12,7 @@ from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.io import LOOKS_LIKE_AN_IMAGE, SUFFIXES
 from fusion_lightning.imaging.video import VIDEOS
 from fusion_lightning.imaging.volumes import is_nifti
+from fusion_lightning.text import counted
 
 SPLITS = ("train", "val", "test")
 _SPLIT_FOLDERS = {"train": "train|training", "val": "val|valid|validation|eval|dev", "test": "test|testing"}
@@ -201,7 +202,8 @@ def pair_by_name(
     if alone:
         more = f"; and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
         raise UserError(
-            f"{len(alone)} images have no partner of the same name: {'; '.join(alone[:_NAMED])}{more}: {advice}"
+            f"{counted(len(alone), 'image')} without a partner of the same name: "
+            f"{'; '.join(alone[:_NAMED])}{more}: {advice}"
         )
     return {name: {place: of_place[name] for place, of_place in files.items()} for name in sorted(names, key=natural)}
 

@@ -11,6 +11,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.errors import UserError
+from fusion_lightning.text import counted
 
 CANNOT_HAND_OVER = 74
 """How a worker process ends when a batch does not fit the shared memory."""
@@ -111,7 +112,9 @@ class EvaluationSampler(DistributedSampler[int]):
     def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(range(length), world_size, rank, shuffle=False)  # type: ignore[arg-type]
         if 0 < length < world_size:
-            raise UserError(f"{length} pairs cannot be shared by {world_size} processes: lower `trainer.devices`")
+            raise UserError(
+                f"{counted(length, 'pair')} cannot be shared by {world_size} processes: lower `trainer.devices`"
+            )
         self.mine = range(rank, length, world_size)
 
     def __len__(self) -> int:

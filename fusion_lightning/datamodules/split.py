@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from fusion_lightning.datamodules.pairing import SPLITS, PairFiles, natural
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
+from fusion_lightning.text import counted
 
 SplitRule = Literal["auto", "blocks", "subjects", "test"]
 Splits = dict[str, list[PairFiles]]
@@ -96,15 +97,15 @@ def read_splits(found: Found, path: str) -> Splits:
         raise UserError(f"the split file `{path}` must hold lists of names under train, val and test") from error
     if both := sorted(set(wanted["train"]) & {*wanted["val"], *wanted["test"]}):
         raise UserError(
-            f"the split file `{path}` trains on {len(both)} pairs that it validates or tests, the first is "
+            f"the split file `{path}` trains on {counted(len(both), 'pair')} that it validates or tests, the first is "
             f"`{both[0]}`: leave every pair in one of them"
         )
     pairs = {pair.name: pair for group in found.values() for pair in group}
     missing = sorted({name for group in wanted.values() for name in group} - set(pairs))
     if missing:
         raise UserError(
-            f"the split file `{path}` names {len(missing)} pairs that the data set does not have, the first is "
-            f"`{missing[0]}`: it belongs to another data set, or files are missing"
+            f"the split file `{path}` names {counted(len(missing), 'pair')} that the data set does not have, the first "
+            f"is `{missing[0]}`: it belongs to another data set, or files are missing"
         )
     return {split: [pairs[name] for name in group] for split, group in wanted.items()}
 
@@ -128,10 +129,13 @@ def _hold_out(pairs: list[PairFiles], by: Literal["blocks", "subjects"], held_ou
     if len(runs) <= sum(part > 0 for part in wanted.values()):
         if by == "subjects":
             raise UserError(
-                f"`split: subjects` finds {len(runs)} subjects in {len(pairs)} names such as `{pairs[0].name}`, too "
-                "few to hold any out: names must be a subject and a slice of three digits; else set `split: blocks`"
+                f"`split: subjects` finds {counted(len(runs), 'subject')} in {counted(len(pairs), 'name')} such as "
+                f"`{pairs[0].name}`, too few to hold any out: names must be a subject and a slice of "
+                "three digits; else set `split: blocks`"
             )
-        rank_zero_info(f"{len(pairs)} pairs are too few to hold any out: all are validated and tested, none trains.")
+        rank_zero_info(
+            f"{counted(len(pairs), 'pair')}: too few to hold any out, so all are validated and tested, and none trains."
+        )
         return {"train": [], "val": list(pairs), "test": list(pairs)}
     split_of_run = ["train"] * len(runs)
     order = iter(np.random.default_rng(0).permutation(len(runs)).tolist())

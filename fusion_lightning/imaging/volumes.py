@@ -11,6 +11,7 @@ import numpy as np
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.medical import Range, read_dicom, say_not_for_diagnosis, slice_place, starts_dicom
+from fusion_lightning.text import counted
 
 Axis = Literal["axial", "coronal", "sagittal"]
 
@@ -181,7 +182,7 @@ def _read_slices(folder: Path, as_suv: bool) -> Volume:
         pixels, full = read_dicom(str(path), content, as_suv)
         found.append((slice_place(str(path), content), pixels, full))
     if len(found) < 2:
-        raise UserError(f"the folder `{folder}` holds {len(found)} DICOM slices, too few for a volume")
+        raise UserError(f"the folder `{folder}` holds {counted(len(found), 'DICOM slice')}, too few for a volume")
     series = {place.series for place, _, _ in found}
     if len(series) > 1:
         raise UserError(f"the folder `{folder}` holds {len(series)} series: put each into a folder of its own")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fusion_lightning.errors import UserError
+from fusion_lightning.text import counted
 
 _ARGUMENTS = {"percentile": "LO,HI", "raw": "LO,HI", "suv": "LO,HI", "minmax": "", "agc": "", "none": ""}
 WINDOWS = ", ".join(f"{name}:{arguments}" if arguments else name for name, arguments in _ARGUMENTS.items())
@@ -107,7 +108,7 @@ class Window:
         """
         if not np.isfinite(pixels).all():
             count = int((~np.isfinite(pixels)).sum())
-            raise UserError(f"`{path}` holds {count} values that are no finite numbers: replace them before it is used")
+            raise UserError(f"`{path}` holds {counted(count, 'NaN or Inf value')}: replace them before it is used")
         values = pixels.astype(np.float64)
         if self.name == "agc":
             return replace(self, curve=_equalised(values, counts))

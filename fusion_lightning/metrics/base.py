@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fusion_lightning.metrics.functional.images import GreyImages, Score, to_grey_levels
+from fusion_lightning.text import counted
 
 
 class ImageMean(Metric):
@@ -53,7 +54,7 @@ class ImageMean(Metric):
         if self.undefined > 0:
             left_out, images = int(self.undefined), int(self.undefined + self.count)
             warnings.warn(
-                f"{type(self).__name__} is the mean over {images - left_out} of {images} images: "
+                f"{type(self).__name__} is the mean over {images - left_out} of {counted(images, 'image')}: "
                 f"it is undefined for the other {left_out}",
                 stacklevel=2,
             )

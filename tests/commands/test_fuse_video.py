@@ -145,7 +145,7 @@ def test_ranges_go_on_where_others_ended(tmp_path: Path, capsys: pytest.CaptureF
         np.testing.assert_array_equal(one, other)
     with pytest.raises(UserError, match=r"ir\.mkv is already there: choose another --output"):
         _fuse(tmp_path / "in", tmp_path / "out", method="maximum", video="lossless")
-    with pytest.raises(UserError, match="holds none of the 6 frames"):
+    with pytest.raises(UserError, match="holds none of 6 frames"):
         _fuse(tmp_path / "in", tmp_path / "out", frames="9:")
 
 
@@ -194,7 +194,7 @@ def test_what_is_no_video_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert words in capsys.readouterr().err
     whole = (tmp_path / "in" / "ir.mkv").read_bytes()
     (tmp_path / "in" / "ir.mkv").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"ends at frame|differ|has \d+ frames"):
+    with pytest.raises(UserError, match=r"ends at frame|differ|has \d+ frames?"):
         _fuse(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -102,7 +102,7 @@ def test_names_of_digits_need_no_quotes_and_no_pair_is_in_two(tmp_path: Path) ->
     found = {None: _pairs(["00000", "00001", "00002", "1_0"])}
     assert _names(read_splits(found, str(path))) == {"train": ["00000", "00001"], "val": ["00002"], "test": ["1_0"]}
     path.write_text("train: [00000, 00001]\nval: [00002]\ntest: [00001]\n")
-    with pytest.raises(UserError, match=r"trains on 1 pairs that it validates or tests, the first is `00001`"):
+    with pytest.raises(UserError, match=r"trains on 1 pair that it validates or tests, the first is `00001`"):
         read_splits(found, str(path))
 
 

@@ -23,7 +23,7 @@ from fusion_lightning.degradations import scenario as find_scenario
 from fusion_lightning.errors import UserError
 from fusion_lightning.methods.loading import Arguments
 from fusion_lightning.metrics import METRICS
-from fusion_lightning.text import printable
+from fusion_lightning.text import counted, printable
 
 
 def benchmark(
@@ -101,8 +101,8 @@ def benchmark(
     if failed:
         one = failed[0]
         raise UserError(
-            f"{len(failed)} of {len(trials)} trials failed, the first one {one.method} on {one.data}, {one.scenario}: "
-            f"{one.failure}; the others are done, and the same command tries the failed ones again"
+            f"{len(failed)} of {counted(len(trials), 'trial')} failed, the first one {one.method} on {one.data}, "
+            f"{one.scenario}: {one.failure}; the others are done, and the same command tries the failed ones again"
         )
 
 

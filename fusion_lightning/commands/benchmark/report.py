@@ -18,7 +18,7 @@ from fusion_lightning.imaging.contact_sheet import contact_sheet
 from fusion_lightning.imaging.convert import to_image, to_tensor
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.metrics import METRICS
-from fusion_lightning.text import markdown_text, printable
+from fusion_lightning.text import counted, markdown_text, printable
 
 PICTURES = 2
 """How many pairs of every data set a contact sheet shows."""
@@ -70,7 +70,7 @@ def report(folder: Path, trials: Sequence[Trial], metrics: Sequence[str], condit
             # a marked row, so that nobody takes the method for left out
             tables[0] = tables[0]._replace(rows=[*tables[0].rows, *(_failed_row(one, len(metrics)) for one in failed)])
             pairs = len(fusing[0].images)
-            tables = [one._replace(title=f"{where} ({pairs} pair{'s' * (pairs > 1)}): {one.title}") for one in tables]
+            tables = [one._replace(title=f"{where} ({counted(pairs, 'pair')}): {one.title}") for one in tables]
             shown.append(tables[0])
             written += tables
             remarks += [f"{where}: {text}" for text in undefined(scores, [i["name"] for i in fusing[0].images])]

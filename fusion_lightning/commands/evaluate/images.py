@@ -22,6 +22,7 @@ from fusion_lightning.imaging.io import read_image, resize_image
 from fusion_lightning.imaging.video import Sync
 from fusion_lightning.imaging.volumes import Axis, check_grids, read_volume
 from fusion_lightning.imaging.windows import Window
+from fusion_lightning.text import counted
 
 _FULL = Window("none", "--window")
 """A fusion is seen as it is."""
@@ -156,8 +157,8 @@ class _Frames:
         for option, track in self._fusions.items():
             if len(track) != len(self):
                 raise UserError(
-                    f"{option} has {len(track)} frames, but {len(self)} of its sources belong together: give --frames "
-                    "and --sync as when it was fused"
+                    f"{option} has {counted(len(track), 'frame')}, but {len(self)} of its sources belong together: "
+                    "give --frames and --sync as when it was fused"
                 )
 
     def __len__(self) -> int:

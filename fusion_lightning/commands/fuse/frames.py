@@ -19,7 +19,7 @@ from fusion_lightning.files import alone_in
 from fusion_lightning.imaging.io import read_image, read_stored, shows_color, to_grey
 from fusion_lightning.imaging.video import ENDINGS, VIDEOS, Form, Sync, Video, check_form, write_video
 from fusion_lightning.imaging.windows import Window
-from fusion_lightning.text import printable
+from fusion_lightning.text import counted, printable
 
 _SAMPLES = 16
 _RATES = 1e-4
@@ -183,7 +183,7 @@ class Frames:
         check_pairs(self.pairs)
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
-        print(f"{len(self.pairs)} frames fused into {job.folder}{work.there}")
+        print(f"{counted(len(self.pairs), 'frame')} fused into {job.folder}{work.there}")
 
 
 class Film:
@@ -238,7 +238,7 @@ class Film:
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
             work.assemble(film, target.suffix, self._write)
-        print(f"{len(self.pairs)} frames fused into {target}{work.there}")
+        print(f"{counted(len(self.pairs), 'frame')} fused into {target}{work.there}")
 
     def _write(self, path: Path, files: Sequence[Path]) -> None:
         write_video(path, map(read_written, files), self.rate, self._form)
@@ -247,7 +247,8 @@ class Film:
         work = Work(job, self.pairs)
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
-        print(f"{len(self.pairs)} frames fused into {job.folder / Path(self.pairs.names[0]).parent}{work.there}")
+        folder = job.folder / Path(self.pairs.names[0]).parent
+        print(f"{counted(len(self.pairs), 'frame')} fused into {folder}{work.there}")
 
 
 def frame_span(span: str | None, count: int) -> range:
@@ -267,14 +268,15 @@ def frame_span(span: str | None, count: int) -> range:
         raise UserError(f"--frames must be `all` or FIRST:END, for example 100:200, but got {span!r}")
     chosen = range(count)[int(first or 0) : int(end) if end else None]
     if not chosen:
-        raise UserError(f"--frames {span} holds none of the {count} frames, 0:{count}")
+        raise UserError(f"--frames {span} holds none of {counted(count, 'frame')}, 0:{count}")
     return chosen
 
 
 def _synchronized(a: VideoTrack, b: VideoTrack, sync: Sync | None) -> list[tuple[int, int]]:
     """Which frame of a goes with which of b."""
     if sync is None:
-        sides = f"`{a.label}` has {len(a)} frames at {a.rate:.6g} a second and `{b.label}` {len(b)} at {b.rate:.6g}"
+        sides = f"`{a.label}` has {counted(len(a), 'frame')} at {a.rate:.6g} a second and "
+        sides += f"`{b.label}` {len(b)} at {b.rate:.6g}"
         if abs(a.rate - b.rate) > _RATES * a.rate:
             raise UserError(
                 f"{sides}: give --sync time to pair what was shown at the same time, or --sync index frame by frame"

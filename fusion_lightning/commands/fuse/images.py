@@ -10,6 +10,7 @@ from fusion_lightning.commands.manifest import digest
 from fusion_lightning.datamodules.check import check_pairs
 from fusion_lightning.datamodules.pairs import read_sources
 from fusion_lightning.files import alone_in
+from fusion_lightning.text import counted
 
 
 class SourcePairs:
@@ -49,4 +50,4 @@ class SourcePairs:
         check_pairs(self)
         with alone_in(job.folder):
             work.fuse_images(self, "pair")
-        print(f"{len(self)} pair{'s' if len(self) > 1 else ''} fused into {job.folder}{work.there}")
+        print(f"{counted(len(self), 'pair')} fused into {job.folder}{work.there}")

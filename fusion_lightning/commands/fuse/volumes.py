@@ -27,6 +27,7 @@ from fusion_lightning.imaging.volumes import (
     write_volume,
 )
 from fusion_lightning.imaging.windows import Window
+from fusion_lightning.text import counted
 
 
 def holds_volumes(place: str) -> bool:
@@ -119,7 +120,7 @@ class Volumes:
                 work = Work(job, pairs)
                 work.fuse_images(pairs, "slice")
                 work.assemble(item, ".nii.gz", pairs.write)
-        print(f"{len(self)} volume{'s' if len(self) > 1 else ''} fused into {job.folder}{whole.there}")
+        print(f"{counted(len(self), 'volume')} fused into {job.folder}{whole.there}")
 
     def _slices(self, item: Item, bits: int) -> "_Slices":
         """The slices of a pair of volumes, which have to lie on one grid."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from fusion_lightning.commands.sweep.file import SweepFile
 from fusion_lightning.files import write_atomic
+from fusion_lightning.text import counted
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -93,7 +94,7 @@ def plot_trials(study: "Study", space: SweepFile, path: Path) -> None:
     axes.set_xlim(-0.1, len(columns) - 0.6)
     axes.set_ylim(-0.05, 1.05)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{study.study_name}: {len(trials)} trials", fontsize=10)
+    axes.set_title(f"{study.study_name}: {counted(len(trials), 'trial')}", fontsize=10)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format="png")
     write_atomic(path, picture.getvalue())
