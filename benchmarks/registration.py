@@ -90,7 +90,7 @@ def untrusted(registration: Registration, a: Tensor, b: Tensor) -> list[Tensor]:
     if not isinstance(registration, RegistrationNet):
         matrix, _ = register(*(edge_pyramid(luma[0, 0].numpy()) for luma in (a, b)))
         return [warps.from_affine(torch.from_numpy(matrix)[None].float(), size)]
-    return [found for found, _ in registration.look(a, b, LOOKS)]
+    return [found for found, _ in registration.refine(a, b, LOOKS)]
 
 
 def summary(part: float, rows: np.ndarray, kept: np.ndarray) -> str:

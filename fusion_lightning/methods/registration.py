@@ -131,7 +131,7 @@ class RegistrationNet(Registration):
         """
         lumas = rgb_to_luma(a), rgb_to_luma(b)
         still = warps.identity((b.shape[-2], b.shape[-1]), b.float())
-        seen = self.look(*lumas, times=max(self.looks, 2))  # a single look is checked by another
+        seen = self.refine(*lumas, times=max(self.looks, 2))  # a single look is checked by another
         (found, _), (_, last) = seen[self.looks - 1], seen[-1]
         moved, unsure = ((warp - still).norm(dim=1).mean(dim=(-2, -1)).tolist() for warp in (found, last))
         pixels = ([one[0].float().cpu().numpy() for one in luma] for luma in lumas)
@@ -148,21 +148,24 @@ class RegistrationNet(Registration):
         trusted = torch.tensor([reason is None for reason in reasons], device=found.device)
         return torch.where(trusted[:, None, None, None], found, still), reasons
 
-    def look(self, a: Tensor, b: Tensor, times: int) -> list[tuple[Tensor, Tensor]]:
+    def refine(self, a: Tensor, b: Tensor, times: int) -> list[tuple[Tensor, Tensor]]:
         """Look at lumas (B, 1, H, W) of one size, each time at what came out before, trusted or not.
 
         Returns:
             For every look the warp (B, 2, H, W) that all looks so far make, and the one that this look found.
         """
-        size = (b.shape[-2], b.shape[-1])
-        found = warps.identity(size, b.float()).expand(len(b), -1, -1, -1)
+        found = warps.identity((b.shape[-2], b.shape[-1]), b.float()).expand(len(b), -1, -1, -1)
         seen = []
         for _ in range(times):
-            small = self.network(self._reduced(warps.sample(a, found.to(a))), self._reduced(b)).warp
-            step = self._enlarged(small, size)
+            step = self._look(warps.sample(a, found.to(a)), b)
             found = warps.compose(found, step)
             seen.append((found, step))
         return seen
+
+    def _look(self, a: Tensor, b: Tensor) -> Tensor:
+        """The network's warp (B, 2, H, W) for lumas of one size."""
+        small = self.network(self._reduced(a), self._reduced(b)).warp
+        return self._enlarged(small, (b.shape[-2], b.shape[-1]))
 
     def _reduced(self, image: Tensor) -> Tensor:
         """An image as small as the network sees it: means of blocks, those at the border of what is there."""
