@@ -35,7 +35,7 @@ _PARTS = ("fused", "restored_a", "restored_b", "weight")
 
 
 def export(
-    method: str,
+    checkpoint: str,
     output: str,
     format: Format = "onnx",
     size: str | None = None,
@@ -49,7 +49,7 @@ def export(
     ``noise_0``, ``noise_1``, …, standard normal; outputs are ``fused`` and what else the method makes.
 
     Args:
-        method: What is exported: whatever ``fuse --method`` takes.
+        checkpoint: A ``.ckpt`` file written by ``fit``, or whatever else ``fuse --method`` takes.
         output: The file to write; ``.onnx``, ``.pt`` or ``.pt2`` is added if it is missing.
         format: ``onnx``, for ONNX Runtime (needs ``pip install .[export]``); ``torchscript``; or ``pt2``, for
             ``torch.export.load``.
@@ -71,7 +71,7 @@ def export(
         if one.exists() and not overwrite:
             raise UserError(f"{one} is already there: choose another --output, or add --overwrite")
     sizes = _SIZES if size is None else (_parse_size(size),)
-    program = _Program(build_method(method), color)
+    program = _Program(build_method(checkpoint), color)
     inputs = program.example(sizes[0])
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     unfinished.parent.mkdir(parents=True, exist_ok=True)

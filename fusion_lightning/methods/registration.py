@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, sources
 from fusion_lightning.degradations import true_warps
-from fusion_lightning.errors import notice
+from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.color import rgb_to_luma
 from fusion_lightning.imaging.registration import AGREE, CORRELATION, align, correlation, edges, unfit
@@ -88,6 +88,9 @@ class RegistrationNet(Registration):
         least: Mean motion in pixels below which a pair is left as it is: a map that is wrong by d costs a pair that it
             moves by 2 d - 1 a pixel at most.
         **options: Those of `FusionMethod`.
+
+    Raises:
+        UserError: If `looks` is less than 1.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class RegistrationNet(Registration):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if looks < 1:
+            raise UserError(f"`looks` must be at least 1, but got {looks}")
         self.matching, self.smoothness, self.border = matching, smoothness, border
         self.reduction, self.looks, self.least = reduction, looks, least
         self.network = RegistrationNetwork(size)

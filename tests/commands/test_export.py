@@ -26,8 +26,8 @@ from fusion_lightning.methods import (
 from tests.conftest import save
 
 
-def _export(method: str, output: Path, *options: str) -> int:
-    return main(["export", f"--method={method}", f"--output={output}", *options])
+def _export(checkpoint: str, output: Path, *options: str) -> int:
+    return main(["export", f"--checkpoint={checkpoint}", f"--output={output}", *options])
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("onnx", ".onnx"), ("torchscript", ".pt"), ("pt2", ".pt2")])

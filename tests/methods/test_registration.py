@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fusion_lightning.batch import FusionBatch
 from fusion_lightning.degradations import degrade, parse, true_warps
-from fusion_lightning.errors import notice
+from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging import warps
 from fusion_lightning.imaging.convert import to_tensor
 from fusion_lightning.methods import Average, ClassicalRegistration, RegistrationNet, RestoreThenFuse
@@ -127,6 +127,11 @@ def test_every_look_sees_what_the_last_one_left(looks: int, monkeypatch: pytest.
     left, reasons = method.find_warps(batch["source_a"], batch["source_b"])
     torch.testing.assert_close(left, still)
     assert reasons == [f"it would move by {looks}.0 pixels only, which may be the network's own error"]
+
+
+def test_without_a_look_there_is_no_registration() -> None:
+    with pytest.raises(UserError, match="`looks` must be at least 1, but got 0"):
+        RegistrationNet("tiny", looks=0)
 
 
 def test_displacements_of_an_affine_map_give_that_map() -> None:
