@@ -105,6 +105,17 @@ def test_every_parameter_of_stage_1_learns(batch: FusionBatch, objective: str, s
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in method.parameters())
 
 
+def test_where_sampling_begins_training_sees_nothing_of_the_clean_image() -> None:
+    """The true I_T holds 0.6 % of I_0, from which a network reads in training what it lacks when it restores."""
+    restorer = CLEDStage1(size="tiny", sampling_steps=1, times="sampled", noise_scale=0.01).restorer
+    batch = make_batch(["one", "two"], size=(16, 24))
+    residuals = [
+        restorer.losses("b", batch["source_b"], clean, generators_for(batch["name"], "b"))[1]
+        for clean in (batch["clean_b"], 1 - batch["clean_b"])
+    ]
+    assert torch.equal(*residuals)
+
+
 def test_both_modalities_in_one_batch_are_what_they_are_one_by_one() -> None:
     batch = make_batch(["one", "two"], size=(16, 24))
     restorer = CLEDStage1(**TINY).restorer
