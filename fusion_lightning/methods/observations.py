@@ -72,7 +72,11 @@ class ObservedPair:
             smooth = guided_filter(grey, restored, _CHROMA_RADIUS, _CHROMA_EPSILON)
             rest = restored - smooth
             variance = box_mean(rest.square().mean(dim=1, keepdim=True), _REST_RADIUS).clamp(min=1e-12)
-            return smooth + (1 - _CHROMA_NOISE * sigma.square() / variance).clamp(min=0) * rest
+            # A† multiplies the noise's variance by the energy of its answer to a single pixel
+            pixel = torch.zeros_like(colors[:, :1])
+            pixel[..., pixel.shape[-2] // 2, pixel.shape[-1] // 2] = 1
+            energy = seen.operator.A_dagger(pixel).square().sum(dim=(1, 2, 3), keepdim=True)
+            return smooth + (1 - _CHROMA_NOISE * sigma.square() * energy / variance).clamp(min=0) * rest
 
         grey_a, grey_b = lumas or (None, None)
         return full_size(self.chroma_a, self.a, grey_a), full_size(self.chroma_b, self.b, grey_b)
