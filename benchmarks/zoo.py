@@ -2,12 +2,14 @@
 
     python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo
     python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo_days --days [--halves]
+    python benchmarks/zoo.py average A.ckpt B.ckpt --output AVERAGE.ckpt
     python benchmarks/zoo.py pack cled logs/zoo_cled_stage2/RUN/checkpoints/last.ckpt
     python benchmarks/zoo.py curves cled logs/zoo_cled_stage2/RUN
 
 `data` links both sets into one folder of the layout of configs/zoo: MSRS train and RoadScene train to learn from,
 RoadScene val to watch, MSRS test to score; with `--days` without the nights of MSRS train, whose darkness is right;
 with `--halves` every training pair at half its size as well, so that a crop sees twice as much of the scene.
+`average` writes the mean of two trainings' weights, the second of which went on from the first.
 `pack` writes fusion_lightning/zoo/NAME.ckpt in half precision, without what only training needs, and the file's sum and
 number of parameters into the catalogue, which must have an entry NAME.
 `curves` draws a run's loss, and what its task watches on validation, into docs/pictures.
@@ -49,6 +51,9 @@ def main() -> None:
     data.add_argument("--output", type=Path, required=True)
     data.add_argument("--days", action="store_true", help="leave the nights of MSRS train out")
     data.add_argument("--halves", action="store_true", help="add the training pairs at half their size")
+    averaged = commands.add_parser("average", help="the mean of two trainings' weights")
+    averaged.add_argument("checkpoints", type=Path, nargs=2)
+    averaged.add_argument("--output", type=Path, required=True)
     packed = commands.add_parser("pack", help="make a model of a checkpoint")
     packed.add_argument("name", choices=[*models()])
     packed.add_argument("checkpoint", type=Path)
@@ -58,6 +63,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "data":
         link_data(arguments.msrs, arguments.roadscene, arguments.output, arguments.days, arguments.halves)
+    elif arguments.command == "average":
+        average(*arguments.checkpoints, arguments.output)
     elif arguments.command == "pack":
         pack(arguments.name, arguments.checkpoint)
     else:
@@ -97,6 +104,16 @@ def _write_half(file: Path, output: Path) -> None:
     assert image is not None
     if min(image.shape[:2]) >= 280:
         cv2.imwrite(str(output), cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+def average(first: Path, second: Path, output: Path) -> None:
+    """Write a checkpoint whose weights lie half way between two others'."""
+    one, other = read_checkpoint(first), read_checkpoint(second)
+    small = {key: one[key] for key in KEPT}
+    small["state_dict"] = {
+        key: torch.lerp(one["state_dict"][key], other["state_dict"][key], 0.5) for key in one["state_dict"]
+    }
+    torch.save(small, output)
 
 
 def pack(name: str, checkpoint: Path) -> None:
