@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fusion_lightning.commands.sweep.file import SweepFile, read_sweep
-from fusion_lightning.commands.sweep.results import last_value, plot_trials, print_best, write_trials
+from fusion_lightning.commands.sweep.results import ended_trials, last_value, plot_trials, print_best, write_trials
 from fusion_lightning.errors import Interrupted, UserError
 from fusion_lightning.text import printable
 
@@ -88,7 +88,7 @@ def sweep(config: str, trials: int | None = None, seed: int = 0, log_dir: str = 
         _take_up_interrupted(study, log_dir)
     failures = 0
     with _StopRequest() as request:
-        while _finished(study) < trials and (space.method != "grid" or _are_waiting(study)):
+        while len(ended_trials(study)) < trials and (space.method != "grid" or _are_waiting(study)):
             try:
                 request.heed()
                 trial, values = _ask(study, space, seed)
@@ -237,18 +237,9 @@ def _are_waiting(study: "Study") -> bool:
     return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
-def _finished(study: "Study") -> int:
-    from optuna.trial import TrialState
-
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
-
-
 def _tried(study: "Study", trial: "Trial") -> "FrozenTrial | None":
     """An earlier trial at the same point that has a score; another training would end as it did."""
-    from optuna.trial import TrialState
-
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return next((one for one in done if one.params == trial.params), None)
+    return next((one for one in ended_trials(study) if one.params == trial.params), None)
 
 
 def _take_over(trial: "Trial", earlier: "FrozenTrial", space: SweepFile, study: "Study") -> None:

@@ -127,10 +127,17 @@ def _ranked(study: "Study", space: SweepFile) -> "list[FrozenTrial]":
     """Finished trials with a value, the best first; those stopped early come after those that ran to their end."""
     from optuna.trial import TrialState
 
-    found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    found = [trial for trial in found if last_value(trial) is not None and set(trial.params) == set(space.parameters)]
+    known = set(space.parameters)
+    found = [one for one in ended_trials(study) if last_value(one) is not None and set(one.params) == known]
     sign = -1 if space.maximize else 1
     return sorted(found, key=lambda trial: (trial.state != TrialState.COMPLETE, sign * float(last_value(trial) or 0)))
+
+
+def ended_trials(study: "Study") -> "list[FrozenTrial]":
+    """The trials that ran to their end, or were stopped because others were better."""
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def last_value(trial: "FrozenTrial") -> float | None:
