@@ -219,7 +219,7 @@ def test_a_sweep_as_people_write_it_for_wandb_runs_where_no_environment_is_activ
 def test_a_system_without_file_locks_is_said(
     toy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fusion_lightning.commands.sweep.fcntl", None)
+    monkeypatch.setattr("fusion_lightning.commands.sweep.locks.fcntl", None)
     assert _search(toy(), 1, tmp_path / "logs") == 1
     assert "needs file locks" in capsys.readouterr().err
 
