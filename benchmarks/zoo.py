@@ -1,14 +1,15 @@
 """Make the models that ship: lay out what they are trained on, and pack what training left.
 
     python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo
-    python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo_days --days [--halves]
+    python benchmarks/zoo.py data --msrs DIR --roadscene DIR --output data/zoo_days --nights 0 [--halves]
     python benchmarks/zoo.py average A.ckpt B.ckpt --output AVERAGE.ckpt
     python benchmarks/zoo.py pack cled logs/zoo_cled_stage2/RUN/checkpoints/last.ckpt
     python benchmarks/zoo.py curves cled logs/zoo_cled_stage2/RUN
 
 `data` links both sets into one folder of the layout of configs/zoo: MSRS train and RoadScene train to learn from,
-RoadScene val to watch, MSRS test to score; with `--days` without the nights of MSRS train, whose darkness is right;
-with `--halves` every training pair at half its size as well, so that a crop sees twice as much of the scene.
+RoadScene val to watch, MSRS test to score; with `--nights 2` every second of the nights of MSRS train, whose darkness
+is right, with `--nights 0` none; with `--halves` every training pair by day at half its size as well, so that a crop
+sees twice as much of the scene.
 `average` writes the mean of two trainings' weights, the second of which went on from the first.
 `pack` writes fusion_lightning/zoo/NAME.ckpt in half precision, without what only training needs, and the file's sum and
 number of parameters into the catalogue, which must have an entry NAME.
@@ -49,8 +50,8 @@ def main() -> None:
     data.add_argument("--msrs", type=Path, required=True)
     data.add_argument("--roadscene", type=Path, required=True)
     data.add_argument("--output", type=Path, required=True)
-    data.add_argument("--days", action="store_true", help="leave the nights of MSRS train out")
-    data.add_argument("--halves", action="store_true", help="add the training pairs at half their size")
+    data.add_argument("--nights", type=int, default=1, metavar="N", help="one in N nights of MSRS train; 0: none")
+    data.add_argument("--halves", action="store_true", help="add the training pairs by day at half their size")
     averaged = commands.add_parser("average", help="the mean of two trainings' weights")
     averaged.add_argument("checkpoints", type=Path, nargs=2)
     averaged.add_argument("--output", type=Path, required=True)
@@ -62,7 +63,7 @@ def main() -> None:
     drawn.add_argument("run", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "data":
-        link_data(arguments.msrs, arguments.roadscene, arguments.output, arguments.days, arguments.halves)
+        link_data(arguments.msrs, arguments.roadscene, arguments.output, arguments.nights, arguments.halves)
     elif arguments.command == "average":
         average(*arguments.checkpoints, arguments.output)
     elif arguments.command == "pack":
@@ -71,7 +72,7 @@ def main() -> None:
         draw_curves(arguments.name, arguments.run)
 
 
-def link_data(msrs: Path, roadscene: Path, output: Path, days: bool, halves: bool) -> None:
+def link_data(msrs: Path, roadscene: Path, output: Path, nights: int, halves: bool) -> None:
     """Both sets as one folder of links, SPLIT/ir and SPLIT/vi; MSRS has no val here and RoadScene no test."""
     road = {"ir": roadscene / "SPLIT" / "cropinfrared", "vi": roadscene / "SPLIT" / "crop_LR_visible"}
     street = {"ir": msrs / "SPLIT" / "ir", "vi": msrs / "SPLIT" / "vi"}
@@ -88,13 +89,16 @@ def link_data(msrs: Path, roadscene: Path, output: Path, days: bool, halves: boo
     for split, kind, name, source in sources:
         folder = output / split / kind
         folder.mkdir(parents=True, exist_ok=True)
-        for file in sorted(source.iterdir()):
-            if days and split == "train" and name == "msrs" and file.stem.endswith("N"):
+        files = sorted(source.iterdir())
+        dark = [file for file in files if split == "train" and name == "msrs" and file.stem.endswith("N")]
+        left_out = set(dark) - set(dark[::nights] if nights else [])
+        for file in files:
+            if file in left_out:
                 continue
             link = folder / f"{name}_{file.name}"
             link.unlink(missing_ok=True)
             link.symlink_to(file.resolve())
-            if halves and split == "train":
+            if halves and split == "train" and file not in dark:
                 _write_half(file, folder / f"{name}_{file.stem}_half.png")
 
 
