@@ -42,7 +42,8 @@ class FusionDataset(Dataset[FusionSample]):
         seed: Of every random choice.
         training: Make training samples; evaluation samples otherwise.
         crop_size: Side of the square training crop in pixels of the larger image, whose surroundings are padded by
-            reflection where it is smaller; None trains on whole images.
+            reflection where it is smaller; None trains on whole images. About a third of the crops of 96 pixels from an
+            image of 480×640 reach its border.
         margin: How many pixels around a training crop are degraded with it and cut off afterwards, as far as the image
             reaches. Otherwise blind networks infer a blur from the crop's border.
         flip: Mirror half of the training samples left to right.
@@ -116,6 +117,16 @@ class FusionDataset(Dataset[FusionSample]):
     def _generator(self, *path: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=path))
 
+    def _crop_start(self, side: int, step: int, generator: np.random.Generator) -> int:
+        """Where a crop begins, in whole steps; half a crop of places beyond either end is drawn too, and moved inside.
+
+        So the border of an image, which a degradation can treat in its own way, is seen as often as its middle; among
+        the places inside alone a crop would hardly ever meet it.
+        """
+        assert self.crop_size is not None
+        last, beyond = max(side - self.crop_size, 0) // step, self.crop_size // 2 // step
+        return step * min(max(int(generator.integers(-beyond, last + beyond + 1)), 0), last)
+
     def _crop_and_flip(
         self, images: dict[str, np.ndarray], generator: np.random.Generator
     ) -> tuple[dict[str, np.ndarray], "_Crop | None"]:
@@ -126,9 +137,7 @@ class FusionDataset(Dataset[FusionSample]):
             images = {role: _whole_times_smaller(image, height, width) for role, image in images.items()}
             factors = {role: height // image.shape[0] for role, image in images.items()}
             step = int(np.lcm.reduce(list(factors.values())))
-            top, left = (
-                int(generator.integers(max(side - self.crop_size, 0) // step + 1)) * step for side in (height, width)
-            )
+            top, left = (self._crop_start(side, step, generator) for side in (height, width))
             margin = -(-self.margin // step) * step
             above, before = min(margin, top), min(margin, left)
             below, behind = (

@@ -118,6 +118,21 @@ def test_a_margin_is_degraded_with_the_crop_and_cut_off() -> None:
             assert close == (margin > 0)
 
 
+def test_crops_see_the_border_of_an_image_about_as_often_as_its_middle() -> None:
+    rows = np.repeat(np.arange(64, dtype=np.uint8)[:, None, None], 64, axis=1)
+    dataset = FusionDataset([Pair("x", rows, rows.swapaxes(0, 1))], training=True, crop_size=16)
+    seen = np.zeros((2, 64))
+    for epoch in range(1000):
+        sample = dataset[SampleKey(epoch, 0)]
+        for axis, image in enumerate((sample["source_a"][0, :, 0], sample["source_b"][0, 0])):
+            seen[axis, (image * 255).round().int().numpy()] += 1 / 1000
+    middle = seen[:, 16:48].mean()
+    assert middle == pytest.approx(16 / 64, abs=0.02)
+    for border in (seen[:, :16], seen[:, -16:]):
+        assert border.mean() == pytest.approx(middle, abs=0.03)
+        assert border.min() > 0.4 * middle
+
+
 def _place(image: np.ndarray, part: np.ndarray, other: np.ndarray) -> np.ndarray:
     """What lies in `other` where `part` lies in `image`, both of which may be mirrored."""
     for turned, same in ((image, other), (image[:, ::-1], other[:, ::-1])):
