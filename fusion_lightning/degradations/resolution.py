@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from fusion_lightning.degradations.base import Bounds, Degradation, Params, Strength
+from fusion_lightning.imaging.io import resize_image
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,13 @@ class Downsample(Degradation):
 
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Average or sample, and enlarge if asked."""
-        height, width, channels = image.shape
+        height, width, _ = image.shape
         factor = int(params["factor"])
         small = _average(image, factor) if params["method"] == "area" else _cubic(image, factor)
         if params["up"]:
-            small = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        return np.clip(small.reshape(*small.shape[:2], channels), 0, 1)
+            whole = (small.shape[0] * factor, small.shape[1] * factor)  # the last blocks can reach beyond the image
+            small = resize_image(small, whole)[:height, :width]
+        return np.clip(small, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -72,5 +74,8 @@ def _average(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _cubic(image: np.ndarray, factor: int) -> np.ndarray:
-    size = (-(-image.shape[1] // factor), -(-image.shape[0] // factor))
-    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).reshape(size[1], size[0], image.shape[2])
+    """A sample in the middle of every block; the last ones see the border's pixels repeated."""
+    below, beside = -image.shape[0] % factor, -image.shape[1] % factor
+    whole = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+    size = (whole.shape[1] // factor, whole.shape[0] // factor)
+    return cv2.resize(whole, size, interpolation=cv2.INTER_CUBIC).reshape(size[1], size[0], image.shape[2])

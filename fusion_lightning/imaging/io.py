@@ -12,6 +12,7 @@ import numpy as np
 from fusion_lightning.errors import UserError
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.medical import is_dicom, read_dicom
+from fusion_lightning.imaging.resize import covered
 from fusion_lightning.imaging.video import VIDEOS
 from fusion_lightning.imaging.volumes import is_nifti
 from fusion_lightning.imaging.windows import Window
@@ -146,12 +147,16 @@ def check_sizes(sizes: Mapping[str, tuple[int, int]]) -> None:
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bring an image (H, W, C) to a size (height, width): area means where it shrinks, bicubic where it grows."""
+    """Bring an image (H, W, C) to a size (height, width): area means where it shrinks, bicubic where it grows.
+
+    What is whole times smaller grows to where its pixels belong (`covered`).
+    """
     if image.shape[:2] == size:
         return image
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
-    scaled = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    scaled = scaled.reshape(*size, image.shape[2])
+    whole = size if shrinks else covered((image.shape[0], image.shape[1]), size)
+    scaled = cv2.resize(image, whole[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    scaled = scaled.reshape(*whole, image.shape[2])[: size[0], : size[1]]
     return scaled if scaled.dtype == np.uint8 else scaled.clip(0, 1)
 
 

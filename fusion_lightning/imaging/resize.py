@@ -5,11 +5,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def covered(small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """What the pixels of a smaller image cover in a larger one of `size`, (height, width) each.
+
+    ⌈H / k⌉ × ⌈W / k⌉ pixels are blocks of k × k, of which the last ones can reach beyond H × W; stretched over H × W
+    they would lie up to k pixels beside their places. Any other image covers `size`.
+    """
+    by = max(-(-whole // part) for whole, part in zip(size, small, strict=True))
+    return (small[0] * by, small[1] * by) if (-(-size[0] // by), -(-size[1] // by)) == small else size
+
+
 def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Enlarge an image (B, C, h, w) in [0, 1] to (B, C, H, W), bicubic; one of that size stays as it is."""
+    """Enlarge an image (B, C, h, w) in [0, 1] to (B, C, H, W), bicubic, blocks to their places (`covered`).
+
+    One of that size stays as it is.
+    """
     if image.shape[-2:] == size:
         return image
-    return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(0, 1)
+    whole = covered((image.shape[-2], image.shape[-1]), size)
+    enlarged = F.interpolate(image, whole, mode="bicubic", align_corners=False)
+    return enlarged[..., : size[0], : size[1]].clamp(0, 1)
 
 
 def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
