@@ -37,7 +37,9 @@ _PAGED = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF."""
 
 _NEARLY_GREY = 2.0
-"""Largest mean difference of channels, in grey levels, of an image that shows no colour."""
+"""Largest mean difference of channels, in grey levels and beside a constant one, of an image that shows no colour."""
+_OFFSET = 3.5
+"""Largest one with the constant: a video's decoder rounds the grey of limited range to channels up to 3 apart."""
 
 os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # read where OpenCV was built with it
 
@@ -111,13 +113,17 @@ def read_image(
 def shows_color(image: np.ndarray) -> bool:
     """Whether an image (H, W, 1 or 3), uint8 or float, has more colour than noise or compression leaves in a grey one.
 
-    A palette such as JET shows colour; independent noise in three channels does not.
+    A palette such as JET shows colour; independent noise in three channels does not, nor does a faint tint that is the
+    same everywhere.
     """
     if image.shape[2] == 1:
         return False
     small = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
     levels = small if image.dtype == np.uint8 else 255 * small
-    return float(np.ptp(levels, axis=2).mean()) > _NEARLY_GREY
+    chroma = levels - levels.mean(axis=2, keepdims=True)
+    varying = chroma - chroma.mean(axis=(0, 1))
+    limits = ((chroma, _OFFSET), (varying, _NEARLY_GREY))
+    return any(float(np.ptp(values, axis=2).mean()) > limit for values, limit in limits)
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:

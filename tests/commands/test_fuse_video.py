@@ -94,6 +94,20 @@ def test_the_noise_of_a_sampler_stands_still(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.parametrize(("codec", "ending"), [("mp4v", ".mp4"), ("XVID", ".avi"), ("MJPG", ".avi")])
+def test_a_grey_video_that_was_encoded_in_colour_is_grey(tmp_path: Path, codec: str, ending: str) -> None:
+    for name, frame in (("ir", np.repeat(INFRARED[..., None], 3, axis=2)), ("vi", VISIBLE)):
+        writer = cv2.VideoWriter(str(tmp_path / f"{name}{ending}"), cv2.VideoWriter.fourcc(*codec), 25, (96, 96))
+        for _ in range(2):
+            writer.write(frame[..., ::-1])
+        writer.release()
+    decoded = _frames(tmp_path / f"ir{ending}")[0]
+    assert (decoded != decoded[..., :1]).any()
+    sources = [str(tmp_path / f"{name}{ending}") for name in ("ir", "vi")]
+    fuse(*sources, str(tmp_path / "out"), method="average", device="cpu", video="lossless")
+    assert _frames(tmp_path / "out" / "ir.mkv")[0].shape == VISIBLE.shape
+
+
 @pytest.mark.parametrize("window", ["percentile:0.5,99.5", "minmax", "agc"])
 def test_a_window_is_that_of_the_whole_video(tmp_path: Path, window: str) -> None:
     # 16-bit counts of a narrow range, and one frame with something hot in it

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from fusion_lightning.datamodules.synthetic.scenes import render_scene
 from fusion_lightning.errors import UserError
-from fusion_lightning.imaging.io import SUFFIXES, WRITTEN, read_image, read_stored, write_image
+from fusion_lightning.imaging.io import SUFFIXES, WRITTEN, read_image, read_stored, shows_color, write_image
 
 
 @pytest.fixture
@@ -37,6 +38,17 @@ def test_an_infrared_stored_as_three_equal_channels_is_that_channel(tmp_path: Pa
         path = tmp_path / f"infrared{suffix}"
         path.write_bytes(_encode(suffix, np.repeat(grey, 3, axis=2)))
         np.testing.assert_array_equal(read_image(path, 1), grey)
+
+
+def test_a_dull_colour_is_one_and_a_constant_offset_or_noise_is_none() -> None:
+    scene = render_scene(3, 128)
+    grey = np.repeat(scene.infrared, 3, axis=2)
+    noisy = grey + np.random.default_rng(0).normal(0, 4, grey.shape)
+    for image in (np.add(grey, (0, -3, 0)), noisy, np.add(noisy, (0, 0, 3))):
+        assert not shows_color(image.clip(0, 255).astype(np.uint8))
+        assert not shows_color((image / 255).clip(0, 1).astype(np.float32))
+    assert shows_color(scene.visible // 8)  # a night
+    assert shows_color((0.3 * grey + (6, 0, 0)).astype(np.uint8))  # one tint over all of it
 
 
 def test_a_grey_visible_is_repeated(tmp_path: Path, rgb: np.ndarray) -> None:
