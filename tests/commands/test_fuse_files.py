@@ -17,6 +17,9 @@ from fusion_lightning.errors import UserError, notice
 from fusion_lightning.files import alone_in
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.main import main
+from fusion_lightning.methods import CLEDStage1
+
+from ..conftest import save
 
 
 @pytest.fixture
@@ -164,6 +167,26 @@ def test_what_is_no_method_is_refused(pairs: Path, tmp_path: Path, method: str) 
     with pytest.raises((UserError, OSError)):
         _fuse(pairs, tmp_path / "out", method=method)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_only_looks_at_images_is_refused_and_what_restores_says_so(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, words in (
+        ("estimator", "says what is wrong .* give `--degradation-a auto --estimator estimator`"),
+        ("registration", "brings source a .* give `--align registration`"),
+        ("ClassicalRegistration", "brings source a .* give `--align ClassicalRegistration`"),
+    ):
+        with pytest.raises(UserError, match=words):
+            _fuse(pairs, tmp_path / "out", method=name)
+    assert not (tmp_path / "out").exists()
+    restorer = save(CLEDStage1(size="tiny", sampling_steps=1), tmp_path / "stage1.ckpt")
+    _fuse(pairs, tmp_path / "out", method=restorer)
+    assert f"4 pairs restored into {tmp_path / 'out'}" in capsys.readouterr().out
+    _fuse(pairs, tmp_path / "out", method=restorer)
+    assert f"4 pairs restored into {tmp_path / 'out'} (4 were there already)" in capsys.readouterr().out
+    _fuse(pairs, tmp_path / "fused", method="average", restored=True)
+    assert "4 pairs fused into" in capsys.readouterr().out
 
 
 def test_text_is_utf_8_whatever_the_locale(pairs: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.io import read_image, write_image
 from fusion_lightning.imaging.video import Video, write_video
 from fusion_lightning.main import main
-from fusion_lightning.methods import DRFusion
+from fusion_lightning.methods import CLEDStage1, DRFusion
 
 from ..conftest import save
 
@@ -92,6 +92,16 @@ def test_the_noise_of_a_sampler_stands_still(tmp_path: Path) -> None:
         assert len(others) == 2
         assert all((one == first).all() for one in others)
     assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_videos_that_are_only_restored_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = save(CLEDStage1(size="tiny", sampling_steps=1), tmp_path / "stage1.ckpt")
+    _videos(tmp_path / "in", [INFRARED] * 2, [VISIBLE] * 2)
+    file = tmp_path / "out" / "restored_a" / "ir.mkv"
+    for line in (f"2 frames restored into {file}", f"{file} was there already"):
+        _fuse(tmp_path / "in", tmp_path / "out", method=checkpoint, video="lossless")
+        assert line in capsys.readouterr().out
+    assert file.is_file()
 
 
 @pytest.mark.parametrize(("codec", "ending"), [("mp4v", ".mp4"), ("XVID", ".avi"), ("MJPG", ".avi")])

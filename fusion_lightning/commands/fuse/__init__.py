@@ -115,9 +115,9 @@ def fuse(
     from fusion_lightning.commands.estimators import Estimating, estimator_name, open_estimator
     from fusion_lightning.commands.fuse.images import SourcePairs
     from fusion_lightning.commands.fuse.kinds import find_sources
-    from fusion_lightning.commands.fuse.opening import method_name
+    from fusion_lightning.commands.fuse.opening import method_name, open_method
     from fusion_lightning.commands.fuse.work import PARTS, Job, Reading
-    from fusion_lightning.methods import FusionMethod, build_method
+    from fusion_lightning.methods import FusionMethod
 
     controls = Controls(strength_a, strength_b, balance)
     estimated = [side for side, text in (("a", degradation_a), ("b", degradation_b)) if text == AUTO]
@@ -142,7 +142,7 @@ def fuse(
         )
     folder = output_folder(output, sources.files, PARTS)
     chosen = method_name(method, checkpoint, sources.files)
-    fuser = build_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
+    fuser = open_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
     if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     aligning = registration_name(align)

@@ -183,7 +183,7 @@ class Frames:
         check_pairs(self.pairs)
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
-        print(f"{counted(len(self.pairs), 'frame')} fused into {job.folder}{work.there}")
+        print(f"{counted(len(self.pairs), 'frame')} {work.outcome(self.pairs.names[0])} into {job.folder}{work.there}")
 
 
 class Film:
@@ -233,12 +233,13 @@ class Film:
         film = {"name": self.name, "sources": self._whole, **job.recipe, "video": self._form}
         target = job.folder / f"{self.name}{ENDINGS[self._form]}"
         if not job.overwrite and work.done(film, target.suffix):
-            print(f"{target} was there already")
+            print(f"{work.written(self.name)[0]} was there already")
             return
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
             work.assemble(film, target.suffix, self._write)
-        print(f"{counted(len(self.pairs), 'frame')} fused into {target}{work.there}")
+        count, (path, *_) = counted(len(self.pairs), "frame"), work.written(self.name)
+        print(f"{count} {work.outcome(self.name)} into {path}{work.there}")
 
     def _write(self, path: Path, files: Sequence[Path]) -> None:
         write_video(path, map(read_written, files), self.rate, self._form)
@@ -247,8 +248,9 @@ class Film:
         work = Work(job, self.pairs)
         with alone_in(job.folder):
             work.fuse_images(self.pairs, "frame")
-        folder = job.folder / Path(self.pairs.names[0]).parent
-        print(f"{counted(len(self.pairs), 'frame')} fused into {folder}{work.there}")
+        first = self.pairs.names[0]
+        folder = work.written(first)[0].parent
+        print(f"{counted(len(self.pairs), 'frame')} {work.outcome(first)} into {folder}{work.there}")
 
 
 def frame_span(span: str | None, count: int) -> range:

@@ -50,4 +50,4 @@ class SourcePairs:
         check_pairs(self)
         with alone_in(job.folder):
             work.fuse_images(self, "pair")
-        print(f"{counted(len(self), 'pair')} fused into {job.folder}{work.there}")
+        print(f"{counted(len(self), 'pair')} {work.outcome(self.names[0])} into {job.folder}{work.there}")

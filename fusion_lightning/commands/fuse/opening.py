@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.volumes import is_medical
+from fusion_lightning.methods import Estimator, FusionMethod, Registration, build_method
 from fusion_lightning.methods.vocabulary import ready_names
 from fusion_lightning.zoo import BEST
 
@@ -25,3 +26,19 @@ def method_name(method: str | None, checkpoint: str | None, files: Sequence[Path
         others = ", ".join(name for name in ready_names() if name != named)
         notice(f"no --method was named, so {named} fuses; others are {others}, or a .ckpt file")
     return named
+
+
+def open_method(name: str) -> FusionMethod:
+    """The method of a name: what `build_method` makes of it; one that restores and does not fuse is one, too.
+
+    Raises:
+        UserError: If there is none of that name, or it only looks at images: an estimator, or a registration.
+    """
+    method = build_method(name)
+    for kind, does, option in (
+        (Estimator, "says what is wrong with images", "`--degradation-a auto --estimator"),
+        (Registration, "brings source a into the frame of b", "`--align"),
+    ):
+        if isinstance(method, kind):
+            raise UserError(f"{name} is a {type(method).__name__}, which {does} and fuses none: give {option} {name}`")
+    return method

@@ -120,7 +120,7 @@ class Volumes:
                 work = Work(job, pairs)
                 work.fuse_images(pairs, "slice")
                 work.assemble(item, ".nii.gz", pairs.write)
-        print(f"{counted(len(self), 'volume')} fused into {job.folder}{whole.there}")
+        print(f"{counted(len(self), 'volume')} {whole.outcome(self.names[0])} into {job.folder}{whole.there}")
 
     def _slices(self, item: Item, bits: int) -> "_Slices":
         """The slices of a pair of volumes, which have to lie on one grid."""

@@ -275,6 +275,15 @@ class Work:
                 files[0].parent.rmdir()
         self.journal.keep({name: one for name, one in self.journal.items.items() if name not in set(names)})
 
+    def written(self, name: str) -> list[Path]:
+        """The files of the results of one of the names, as recorded."""
+        return [self._job.folder / file for file in Journal(self.journal.path).items[name]["files"]]
+
+    def outcome(self, name: str) -> str:
+        """What became of one of the names, for the last line: ``fused``, or ``restored`` without a fusion."""
+        fusion = f"{self._job.folder / name}."
+        return "fused" if any(str(path).startswith(fusion) for path in self.written(name)) else "restored"
+
     @property
     def there(self) -> str:
         """How many results were there already, for the last line; empty when none was."""
