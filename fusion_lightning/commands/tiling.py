@@ -22,20 +22,25 @@ _BYTES_PER_PIXEL = 8192
 _SMALLEST, _LARGEST = 3 * _GRID, 2048
 
 
+def check_tile(tile: int | None) -> None:
+    """Refuse a side that tiles cannot have.
+
+    Raises:
+        UserError: If it is neither None nor 0 nor a multiple of 64 from 192 on.
+    """
+    if tile is not None and tile != 0 and (tile < _SMALLEST or tile % _GRID):
+        raise UserError(f"--tile must be a multiple of {_GRID} of at least {_SMALLEST}, or 0, but got {tile}")
+
+
 def find_tile(tile: int | None, method: FusionMethod, batch: FusionBatch) -> int | None:
     """The side of the tiles in which a batch is fused; None fuses it whole, as one tile would.
 
     Args:
-        tile: What the user asked for; 0 is the whole image, None decides by the free memory: half of it has to be
-            enough for the network. A method without a network always takes the whole image then.
+        tile: What the user asked for, checked by `check_tile`; 0 is the whole image, None decides by the free memory:
+            half of it has to be enough for the network. A method without a network always takes the whole image then.
         method: What fuses.
         batch: What is fused.
-
-    Raises:
-        UserError: If `tile` is no multiple of 64 from 192 on.
     """
-    if tile is not None and tile != 0 and (tile < _SMALLEST or tile % _GRID):
-        raise UserError(f"--tile must be a multiple of {_GRID} of at least {_SMALLEST}, or 0, but got {tile}")
     height, width = _size(batch)
     if tile is None:
         memory = _free_memory(method.device)

@@ -189,6 +189,22 @@ def test_what_only_looks_at_images_is_refused_and_what_restores_says_so(
     assert "4 pairs fused into" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tile": 100}, "--tile must be a multiple of 64"),
+        ({"balance": 0.3}, "Average has no --balance: leave it out"),
+        ({"strength_a": 0.3, "strength_b": 0.3}, "Average has no --strength-a and no --strength-b: leave them out"),
+    ],
+)
+def test_what_no_image_can_mend_is_refused_before_any_is_read(
+    pairs: Path, tmp_path: Path, options: dict[str, object], words: str
+) -> None:
+    (pairs / "vi" / "2.png").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=words):
+        _fuse(pairs, tmp_path / "out", method="average", **options)
+
+
 def test_text_is_utf_8_whatever_the_locale(pairs: Path, tmp_path: Path) -> None:
     (pairs.parent / "möbel.yaml").write_text("# Möbel ±\nmethod: average\n", encoding="utf-8")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -9,7 +9,7 @@ import torch
 
 from fusion_lightning.batch import Controls, FusionBatch, FusionOutput, collate
 from fusion_lightning.commands import tiling
-from fusion_lightning.commands.tiling import find_tile, fuse_in_tiles
+from fusion_lightning.commands.tiling import check_tile, find_tile, fuse_in_tiles
 from fusion_lightning.errors import UserError
 from fusion_lightning.main import main
 from fusion_lightning.methods import IFCNN, Average, CLEDStage1, DRFusion, FusionMethod, U2Fusion
@@ -88,7 +88,7 @@ def test_the_free_memory_decides_unless_the_user_does(monkeypatch: pytest.Monkey
     assert find_tile(None, method, batch) is None
     for side in (100, 128, -64):
         with pytest.raises(UserError, match="multiple of 64"):
-            find_tile(side, method, batch)
+            check_tile(side)
 
 
 def test_fuse_writes_the_tiled_image_and_says_what_it_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,8 +115,9 @@ def fuse(
     from fusion_lightning.commands.estimators import Estimating, estimator_name, open_estimator
     from fusion_lightning.commands.fuse.images import SourcePairs
     from fusion_lightning.commands.fuse.kinds import find_sources
-    from fusion_lightning.commands.fuse.opening import method_name, open_method
+    from fusion_lightning.commands.fuse.opening import check_controls, method_name, open_method
     from fusion_lightning.commands.fuse.work import PARTS, Job, Reading
+    from fusion_lightning.commands.tiling import check_tile
     from fusion_lightning.methods import FusionMethod
 
     controls = Controls(strength_a, strength_b, balance)
@@ -125,6 +126,7 @@ def fuse(
     if estimator and not estimated:
         raise UserError(f"--estimator is asked where --degradation-a or --degradation-b is `{AUTO}`: add one of them")
     check_choice("bits", bits, (8, 16))
+    check_tile(tile)
     if colormap_a is not None:
         check_choice("--colormap-a", colormap_a, COLORMAPS)
     windows = (Window(window_a, "--window-a"), Window(window_b, "--window-b"))
@@ -143,6 +145,7 @@ def fuse(
     folder = output_folder(output, sources.files, PARTS)
     chosen = method_name(method, checkpoint, sources.files)
     fuser = open_method(chosen).to(find_device(device)).to(memory_format=torch.channels_last)
+    check_controls(fuser, controls)
     if (estimated or degradation["a"] or degradation["b"]) and not fuser.uses_degradation:
         raise UserError(f"{type(fuser).__name__} makes no use of --degradation-a, --degradation-b and --noise")
     aligning = registration_name(align)

@@ -1,8 +1,10 @@
 """The method that fuses, from what was typed."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
+from fusion_lightning.batch import Controls
 from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.volumes import is_medical
 from fusion_lightning.methods import Estimator, FusionMethod, Registration, build_method
@@ -42,3 +44,16 @@ def open_method(name: str) -> FusionMethod:
         if isinstance(method, kind):
             raise UserError(f"{name} is a {type(method).__name__}, which {does} and fuses none: give {option} {name}`")
     return method
+
+
+def check_controls(method: FusionMethod, controls: Controls) -> None:
+    """Refuse controls that a method does not have, before anything is read.
+
+    Raises:
+        UserError: If one differs from its neutral value.
+    """
+    lacking = [one.name for one in fields(Controls) if one.name not in method.controls]
+    given = [f"--{name.replace('_', '-')}" for name in lacking if getattr(controls, name) != getattr(Controls, name)]
+    if given:
+        it = "it" if len(given) == 1 else "them"
+        raise UserError(f"{type(method).__name__} has no {' and no '.join(given)}: leave {it} out")
