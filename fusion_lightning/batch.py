@@ -70,7 +70,7 @@ class Controls:
     """User controls of a fusion: removal strengths and the balance of modalities; no training is needed.
 
     Attributes:
-        strength_a: How much of the estimated degradation of source a is removed: 0 keeps it, 1 removes it.
+        strength_a: How much of the estimated degradation of source a is removed, from 0 (keeps it) to 1 (removes it).
         strength_b: The same for source b.
         balance: Which modality the fusion leans to: 0 is source a, 1 is source b, 0.5 is as trained.
     """
@@ -81,8 +81,10 @@ class Controls:
 
     def __post_init__(self) -> None:
         for name in ("strength_a", "strength_b"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"`{name}` must be a finite number of at least 0, but got {getattr(self, name)}")
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise UserError(
+                    f"`{name}` must be between 0 (keeps the degradation) and 1 (removes it), but got {value}"
+                )
         if not 0 <= self.balance <= 1:
             raise UserError(f"`balance` must be between 0 (source a) and 1 (source b), but got {self.balance}")
 

@@ -1,7 +1,5 @@
 """Degradation declared on the command line, as a batch's `degradation`."""
 
-import math
-
 import numpy as np
 
 from fusion_lightning.batch import AppliedDegradation, SampleDegradation
@@ -26,8 +24,9 @@ def declared_degradation(degradation_a: str | None, degradation_b: str | None, n
     Raises:
         UserError: If a specification cannot be read, leaves something open, or holds what is not linear.
     """
-    if not 0 <= noise < math.inf:
-        raise UserError(f"--noise must be a finite number of at least 0, but got {noise}")
+    if not 0 <= noise < 1:
+        meant = f": {noise:g} of 255 grey levels is {noise / 255:.2g}" if 1 <= noise <= 255 else ""
+        raise UserError(f"--noise is counted in a range of 1, so at least 0 and below 1, but got {noise}{meant}")
     if AUTO in (degradation_a, degradation_b) and noise > 0:
         raise UserError(f"--noise is estimated, too, where a degradation is `{AUTO}`: leave it out")
     if degradation_a is None and degradation_b is None and noise == 0:

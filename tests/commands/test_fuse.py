@@ -90,8 +90,10 @@ def test_the_command_lines_degradation_becomes_the_operator() -> None:
         (None, "blur(sigma=1)|blur(sigma=2)", 0.0, "--degradation-b .* leaves something to chance"),
         (None, "haze(beta=1)", 0.0, "leaves something to chance|`haze` is no linear operator"),
         ("downsample(2, up=true)", None, 0.0, "`downsample` is no linear operator"),
-        (None, None, -0.1, "--noise must be a finite number of at least 0"),
-        (None, None, float("nan"), "--noise must be a finite number of at least 0"),
+        (None, None, -0.1, "--noise is counted in a range of 1.* but got -0.1$"),
+        (None, None, float("nan"), "--noise is counted in a range of 1.* but got nan$"),
+        (None, None, 14.0, r"--noise is counted in a range of 1.* 14 of 255 grey levels is 0\.055"),
+        (None, None, 1.0, "1 of 255 grey levels is 0.0039"),
     ],
 )
 def test_degradations_that_cannot_be_undone_are_refused(a: str | None, b: str | None, noise: float, words: str) -> None:

@@ -195,6 +195,8 @@ def test_what_only_looks_at_images_is_refused_and_what_restores_says_so(
         ({"tile": 100}, "--tile must be a multiple of 64"),
         ({"balance": 0.3}, "Average has no --balance: leave it out"),
         ({"strength_a": 0.3, "strength_b": 0.3}, "Average has no --strength-a and no --strength-b: leave them out"),
+        ({"strength_b": 2.0}, "`strength_b` must be between 0 .* and 1 .*, but got 2"),
+        ({"noise": 14.0}, "--noise is counted in a range of 1"),
     ],
 )
 def test_what_no_image_can_mend_is_refused_before_any_is_read(

@@ -67,7 +67,7 @@ def fuse(
             ``.ckpt`` file written by ``fit``, or a class that needs no training. By default the best model that ships;
             for medical files ``laplacian``.
         checkpoint: The same as ``--method`` for a ``.ckpt`` file.
-        strength_a: Removal strength for source a: 0 keeps its degradation, 1 removes it.
+        strength_a: Removal strength for source a, from 0 (keeps its degradation) to 1 (removes it).
         strength_b: Removal strength for source b.
         balance: Cross-modal balance: 0 leans to source a, 1 to source b, 0.5 is as trained.
         color: What stays of a colour where the fusion is brighter or darker than the source in colour: its
@@ -76,7 +76,7 @@ def fuse(
             ``"blur(sigma=2)+downsample(4)"``; the image then has its sensor's own size. ``auto`` has it
             estimated, for each image.
         degradation_b: What happened to source b.
-        noise: Standard deviation of the noise on both sources, in [0, 1] units: 0.03 is 8 grey levels of 255.
+        noise: Standard deviation of the noise on both sources, of a range of 1: 0.03 is 8 grey levels of 255.
         estimator: What estimates a degradation that is ``auto``: a model that ships (`list models`), the ``.ckpt`` file
             of a `DegradationEstimator`, or ``ClassicalEstimator``, textbook rules for noise and Gaussian blur.
         align: Bring source a into the frame of b first: by ``classical`` (affine, without training), a model that ships
