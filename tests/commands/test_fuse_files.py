@@ -90,6 +90,11 @@ def test_a_result_never_lands_on_an_input(pairs: Path, tmp_path: Path) -> None:
         for overwrite in (False, True):
             with pytest.raises(UserError, match="holds the input"):
                 _fuse(pairs, output, overwrite=overwrite)
+    _fuse(pairs, pairs, method="average", overwrite=True)  # beside the folders of the sources they overwrite none
+    assert set(_files(pairs)) - set(before) == {"fuse.jsonl", *(f"{number}.png" for number in range(4))}
+    assert {name: _files(pairs)[name] for name in before} == before
+    for name in ("fuse.jsonl", *(f"{number}.png" for number in range(4))):
+        (pairs / name).unlink()
     parts = tmp_path / "out"
     parts.mkdir()
     (pairs / "ir").rename(parts / "restored_a")

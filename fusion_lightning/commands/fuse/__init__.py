@@ -61,7 +61,8 @@ def fuse(
         source_a: The image, folder of images or pattern (``"DIR/*_IR.jpg"``) that carries intensity (infrared, PET,
             SPECT, CT); or a NIfTI file, or a video.
         source_b: The same for what carries detail (visible, MRI).
-        output: Folder for the results; no source may lie in it.
+        output: Folder for the results. It may hold the folders of the sources, but no source where results go: neither
+            at its top, nor in ``restored_a``, ``restored_b``, ``weight`` or ``trajectory`` below it.
         method: What fuses: a model that ships (`list models`), ``average``, ``maximum``, ``laplacian``, ``guided``,
             ``wavelet``, ``overlay:ALPHA`` (source a over b), ``ifcnn=FILE`` or ``gifnet=FILE`` (published weights), a
             ``.ckpt`` file written by ``fit``, or a class that needs no training. By default the best model that ships;
