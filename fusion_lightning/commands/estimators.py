@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusion_lightning.batch import MODALITIES, FusionBatch, to_device
 from fusion_lightning.errors import UserError, notice
-from fusion_lightning.imaging.volumes import is_medical
+from fusion_lightning.imaging.scans import are_scans
 from fusion_lightning.methods import Estimator, build_method
 from fusion_lightning.methods.degradation_estimator import with_degradation
 from fusion_lightning.zoo import ESTIMATOR
@@ -15,7 +15,7 @@ from fusion_lightning.zoo import ESTIMATOR
 def estimator_name(name: str | None, files: Sequence[Path]) -> str:
     """What ``--estimator`` names, or what estimates by default, which is said then."""
     if name is None:
-        unseen = ", which never saw medical ones" if any(map(is_medical, files[:2])) else ""
+        unseen = ", which never saw medical ones" if are_scans(files) else ""
         notice(
             f"no --estimator was named, so {ESTIMATOR} looks at the images{unseen}; "
             "ClassicalEstimator looks for noise and Gaussian blur only"

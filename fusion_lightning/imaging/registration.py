@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from fusion_lightning.imaging.scans import on_black
+
 _SIZES = (8, 4, 2, 1)
 """Of the pyramid: how many times smaller."""
 _SMALLEST = 32
@@ -28,8 +30,6 @@ CORRELATION = 0.08
 """Least correlation of edges, in the overlap, that proves a warp."""
 _LIES_WELL = 0.5
 """Part of the best correlation that edges may have without any motion: beyond, moving them is not worth the risk."""
-_BLACK = 0.25
-"""Part of the outermost pixels that is exactly 0 in a scan: noise leaves half of them so, a camera's night has none."""
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 80, 1e-5)
 
 
@@ -60,7 +60,7 @@ def align(a: np.ndarray, b: np.ndarray) -> Alignment:
     still = np.eye(2, 3)
     if (reason := unfit(a, b)) is not None:
         return Alignment(still, refused=reason)
-    if _on_black(a) and _on_black(b):
+    if on_black(a) and on_black(b):
         reason = "both lie on a black ground, as scans do, whose edges are of different tissue"
         return Alignment(still, refused=reason, scans=True)
     pyramids = edge_pyramid(a), edge_pyramid(b)
@@ -83,11 +83,6 @@ def unfit(a: np.ndarray, b: np.ndarray) -> str | None:
         return f"a side of less than {_SMALLEST} pixels shows too few edges"
     flat = [name for name, image in (("a", a), ("b", b)) if float(image.max() - image.min()) < _FLAT]
     return f"source {flat[0]} is of one grey level" if flat else None
-
-
-def _on_black(image: np.ndarray) -> bool:
-    border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
-    return bool((border < 0.5 / 255).mean() >= _BLACK)
 
 
 Pyramid = list[tuple[int, np.ndarray]]

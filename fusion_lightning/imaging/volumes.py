@@ -48,7 +48,7 @@ def is_nifti(path: str | os.PathLike[str]) -> bool:
 
 
 def is_medical(path: Path) -> bool:
-    """Whether a file is NIfTI or DICOM; of a scan that was saved as a picture nothing says so."""
+    """Whether a file is NIfTI or DICOM."""
     return is_nifti(path) or starts_dicom(path)
 
 

@@ -66,7 +66,7 @@ def fuse(
         method: What fuses: a model that ships (`list models`), ``average``, ``maximum``, ``laplacian``, ``guided``,
             ``wavelet``, ``overlay:ALPHA`` (source a over b), ``ifcnn=FILE`` or ``gifnet=FILE`` (published weights), a
             ``.ckpt`` file written by ``fit``, or a class that needs no training. By default the best model that ships;
-            for medical files ``laplacian``.
+            for scans ``laplacian``: NIfTI, DICOM, or a first pair that both lie on a black ground.
         checkpoint: The same as ``--method`` for a ``.ckpt`` file.
         strength_a: Removal strength for source a, from 0 (keeps its degradation) to 1 (removes it).
         strength_b: Removal strength for source b.
