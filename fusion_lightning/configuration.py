@@ -1,7 +1,6 @@
 """Configuration files: found by name; the parser's errors as one sentence."""
 
 import contextlib
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, suggestion
 
 _FILE_OPTIONS = ("-c", "--config", "--model", "--data", "--trainer", "--optimizer")
 
@@ -41,11 +40,11 @@ def expand_home(value: Any) -> Any:
     return [expand_home(part) for part in value] if isinstance(value, list) else value
 
 
-def resolve_config_names(args: Sequence[str]) -> list[str]:
+def resolve_config_names(args: Sequence[str], folder: str | None = None) -> list[str]:
     """Replace bare names of configuration files in a command line by their paths.
 
     ``--config NAME.yaml`` (also ``--data``, ``--model``, ``--trainer``) is looked up in the working directory, then in
-    the shipped configurations and their subfolders.
+    the shipped configurations and their subfolders; `folder` is that of `find_config`.
 
     Raises:
         UserError: If a named file is in neither place.
@@ -56,14 +55,19 @@ def resolve_config_names(args: Sequence[str]) -> list[str]:
         if option not in _FILE_OPTIONS:
             continue
         if equals:
-            resolved[index] = f"{option}={find_config(option, value)}"
+            resolved[index] = f"{option}={find_config(option, value, folder)}"
         elif index + 1 < len(resolved):
-            resolved[index + 1] = find_config(option, resolved[index + 1])
+            resolved[index + 1] = find_config(option, resolved[index + 1], folder)
     return resolved
 
 
-def find_config(option: str, name: str) -> str:
+def find_config(option: str, name: str, folder: str | None = None) -> str:
     """The path of a configuration file: as given, or among the shipped ones, by its name or with their folder.
+
+    Args:
+        option: What takes it.
+        name: What was given.
+        folder: The folder of shipped configurations that can be meant, for the suggestion: ``sweeps``.
 
     Raises:
         UserError: If there is none.
@@ -82,8 +86,10 @@ def find_config(option: str, name: str) -> str:
     shipped = {path.name: path for path in sorted(config_folder().rglob("*.yaml"))}
     if name in shipped:
         return str(shipped[name])
-    close = difflib.get_close_matches(Path(name).name, shipped, n=1)
-    hint = f"did you mean {close[0]}" if close else f"shipped are {', '.join(shipped)}"
+    kind = "data" if option.endswith("data") else "configs"
+    folder = "data" if kind == "data" else folder
+    of_kind = [one for one, path in shipped.items() if folder in (None, path.parent.name)]
+    hint = suggestion(Path(name).stem, of_kind, kind)
     raise UserError(f"{option} {name}: there is no such file here, nor among the shipped configurations; {hint}")
 
 

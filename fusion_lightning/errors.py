@@ -1,8 +1,10 @@
 """User-facing exceptions and remarks, checks of option values, and OSError in plain words."""
 
+import difflib
 import errno
 import signal
 import sys
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, get_args
 
@@ -29,6 +31,30 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     allowed = get_args(choices) or tuple(choices)
     if value not in allowed:
         raise UserError(f"`{name}` must be one of {', '.join(map(str, allowed))}, but got {value!r}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The names most like one that is not known, as a question; nothing where none is like it.
+
+    Case, and the ending of a configuration, make no difference.
+
+    Example:
+        >>> nearest("ms_ssim", ["VIF", "MS_SSIM"]), nearest("xyz", ["VIF"])
+        ('did you mean `MS_SSIM`?', '')
+    """
+    folded = {one.lower().removesuffix(".yaml"): one for one in known}
+    near = difflib.get_close_matches(name.lower().removesuffix(".yaml"), folded, n=2, cutoff=0.65)
+    return f"did you mean {' or '.join(f'`{folded[one]}`' for one in near)}?" if near else ""
+
+
+def suggestion(name: str, known: Iterable[str], kind: str) -> str:
+    """What to do about a name that is not known: the nearest ones, and the word of `list` that shows all.
+
+    Example:
+        >>> suggestion("SSSIM", ["VIF", "SSIM"], "metrics")
+        'did you mean `SSIM`? `list metrics` shows all'
+    """
+    return f"{nearest(name, known)} `list {kind}` shows all".lstrip()
 
 
 @cache

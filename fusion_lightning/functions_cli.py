@@ -15,8 +15,8 @@ from fusion_lightning.text import printable
 # a configuration may name take somewhere
 set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
-_PLAIN = ("list",)
-"""Commands that take a plain word, as in ``list models``."""
+_PLAIN = {"list": "--kind"}
+"""Commands whose first word is the value of an option, as in ``list models``: the option."""
 
 
 def run_function_command(args: Sequence[str]) -> None:
@@ -41,8 +41,11 @@ def parse_function_command(args: Sequence[str]) -> tuple[Callable[..., None], di
     takes_values_from_file = "config" not in get_type_hints(function)  # unlike a sweep, whose own file it is
     if takes_values_from_file:
         parser.add_argument("--config", action="config", help="a YAML file with values for these options")
-    parser.add_function_arguments(function, as_group=False, as_positional=command in _PLAIN)
-    values = parser.parse_args(_gather_lists(function, resolve_config_names(rest)))
+    parser.add_function_arguments(function, as_group=False)
+    if command in _PLAIN and rest and not rest[0].startswith("-"):
+        rest.insert(0, _PLAIN[command])
+    folder = None if takes_values_from_file else "sweeps"
+    values = parser.parse_args(_gather_lists(function, resolve_config_names(rest, folder)))
     if takes_values_from_file:
         values.pop("config", None)
     return function, dict(parser.instantiate_classes(expand_home(values)))

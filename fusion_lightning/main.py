@@ -29,7 +29,7 @@ FUNCTION_COMMANDS = {
     "evaluate": "score folders of fused images, whatever made them",
     "benchmark": "compare methods, scenario by scenario, in tables and pictures",
     "degrade": "write a degraded copy of a folder of images",
-    "list": "show the trained models that ship",
+    "list": "show what can be named: models, methods, metrics, scenarios, data sets …",
     "export": "write a method as ONNX, TorchScript or pt2, to run without this package",
     "sweep": "search for better settings on this machine with a W&B sweep file",
     "app": "fuse two images on a page in the browser",

@@ -76,24 +76,6 @@ def test_a_path_is_a_path(tmp_path: Path) -> None:
     assert checkpoint_of("./cled") == Path("cled")
 
 
-def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", "models", "--format=markdown"]) == 0
-    printed = capsys.readouterr().out
-    for model in models().values():
-        row = next(line for line in printed.splitlines() if line.startswith(f"| {model.name} |"))
-        assert all(word in row for word in (model.method, model.use, model.data, model.licence, *model.scores))
-
-
-def test_the_list_fits_into_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    assert main(["list", "models"]) == 0
-    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
-    assert max(map(len, printed.splitlines())) == 100
-    assert "…" not in printed
-    assert all(f"│ {name} " in printed for name in NAMES)
-
-
 def test_a_name_is_a_first_stage() -> None:
     method = CLEDStage2(stage1_checkpoint="cled-stage1", size="tiny")
     weights = load_method("cled-stage1").state_dict()

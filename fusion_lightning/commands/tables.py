@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -70,7 +71,7 @@ def latex(table: Table) -> str:
 def _print_rich(table: Table) -> None:
     console = Console()
     styles = {0: "", 1: "bold", 2: "underline"}
-    drawn = RichTable(title=Text(printable(table.title)), title_justify="left", show_lines=table.words)
+    drawn = RichTable(title=Text(printable(table.title)), title_justify="left", box=None if table.words else HEAVY_HEAD)
     for i, text in enumerate(table.header):
         name = i == 0
         drawn.add_column(

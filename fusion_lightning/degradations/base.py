@@ -89,6 +89,13 @@ class Degradation(ABC):
             params["seed"] = int(generator.integers(2**32))
         return params
 
+    def __str__(self) -> str:
+        """The specification as it is typed: `parse` makes the same degradation of it."""
+        changed = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        changed = {name: value for name, value in changed.items() if value != getattr(type(self), name)}
+        arguments = ", ".join(f"{name}={_typed(value)}" for name, value in changed.items())
+        return f"{self.name}({arguments})" if arguments else self.name
+
     @abstractmethod
     def apply(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Degrade ``image`` (H, W, C), float32 in [0, 1], as ``params`` say; the image itself is not changed."""
@@ -136,6 +143,9 @@ class Chain(_Composite):
 
     parts: tuple[Degradation, ...]
 
+    def __str__(self) -> str:
+        return "+".join(f"({part})" if isinstance(part, _Composite) else str(part) for part in self.parts)
+
     def plan(self, generator: np.random.Generator, shape: Sequence[int]) -> list[AppliedDegradation]:
         """The effects of all parts."""
         return [effect for part in self.parts for effect in part.plan(generator, shape)]
@@ -160,6 +170,11 @@ class OneOf(_Composite):
             raise UserError(
                 f"`weights` must be {len(self.choices)} numbers of at least 0, not all 0, but got {self.weights}"
             )
+
+    def __str__(self) -> str:
+        texts = [f"({one})" if isinstance(one, OneOf) else str(one) for one in self.choices]
+        weights = self.weights or (1,) * len(texts)
+        return "|".join(text if w == 1 else f"{_typed(w)}*{text}" for w, text in zip(weights, texts, strict=True))
 
     def plan(self, generator: np.random.Generator, shape: Sequence[int]) -> list[AppliedDegradation]:
         """The effects of the choice that was drawn."""
@@ -215,6 +230,15 @@ def _draw(generator: np.random.Generator, hint: Any, value: Any) -> Any:
     if hint.__metadata__[0].whole:
         return int(generator.integers(int(value[0]), int(value[1]) + 1))
     return float(generator.uniform(*value))
+
+
+def _typed(value: Any) -> str:
+    """A parameter as a specification has it."""
+    if isinstance(value, tuple):
+        return "..".join(map(_typed, value))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check(where: str, hint: Any, value: Any) -> None:

@@ -1,12 +1,11 @@
 """Scenarios: named pairs of degradations, of source a (infrared, PET, …) and of source b (visible, MRI)."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fusion_lightning.degradations.base import EFFECTS, Degradation, Identity
 from fusion_lightning.degradations.specification import parse
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, suggestion
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,7 @@ def scenario(name_or_specification: str | Mapping[str, str]) -> Scenario:
     if text in SCENARIOS:
         return SCENARIOS[text]
     if text.isidentifier() and text not in EFFECTS:
-        near = difflib.get_close_matches(text, [*SCENARIOS, *EFFECTS], n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"scenarios are {', '.join(SCENARIOS)}"
+        hint = suggestion(text, [*SCENARIOS, *EFFECTS], "scenarios")
         raise UserError(f"`{text}` is neither a scenario nor a degradation; {hint}")
     degradation = parse(text)
     return Scenario(text, degradation, degradation)

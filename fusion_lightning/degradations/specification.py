@@ -11,13 +11,11 @@
 A value without a name belongs to the effect's first argument. ``+`` binds more tightly than ``|``.
 """
 
-import difflib
 import re
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from fusion_lightning.degradations.base import EFFECTS, Chain, Degradation, OneOf, hints
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, nearest, suggestion
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?\d+(?:\.(?!\.)\d*)?(?:[eE][-+]?\d+)?)|(?P<word>[A-Za-z_]\w*)|(?P<sign>\.\.|.))"
@@ -79,7 +77,7 @@ class _Parser:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             self.fail(f"an effect must be named where {f'`{name}` stands' if name else 'the text ends'}")
         if name not in EFFECTS:
-            self.fail(f"`{name}` is no effect{_suggest(name, EFFECTS)}")
+            self.fail(f"`{name}` is no effect; {suggestion(name, EFFECTS, 'degradations')}")
         if self.peek() == "@":
             self.take()
             return EFFECTS[name].at_severity(self.severity())
@@ -106,7 +104,8 @@ class _Parser:
             elif arguments:
                 self.fail(f"only the first argument of `{effect.name}` goes without its name, but got `{self.peek()}`")
             if name not in names:
-                self.fail(f"`{effect.name}` has no argument `{name}`{_suggest(name, names)}")
+                known = nearest(name, names) or f"known are {', '.join(names) or 'none'}"
+                self.fail(f"`{effect.name}` has no argument `{name}`; {known}")
             if name in arguments:
                 self.fail(f"`{name}` of `{effect.name}` is given twice")
             arguments[name] = self.value(f"`{name}` of `{effect.name}`")
@@ -168,8 +167,3 @@ def _is_number(token: str) -> bool:
 
 def _number(token: str) -> int | float:
     return int(token) if re.fullmatch(r"[-+]?\d+", token) else float(token)
-
-
-def _suggest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean `{near[0]}`?" if near else f"; it must be one of {', '.join(sorted(names))}"

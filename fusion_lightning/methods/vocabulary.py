@@ -18,7 +18,12 @@ _PUBLISHED = {"ifcnn": "IFCNN", "gifnet": "GIFNet"}
 
 def short_names() -> list[str]:
     """All of them, for messages."""
-    return [*models(), *_RULES, "overlay:ALPHA", *(f"{name}=FILE" for name in _PUBLISHED)]
+    return [*models(), *short_classes()]
+
+
+def short_classes() -> dict[str, str]:
+    """The class of every one that is no model's, by the name as it is typed."""
+    return {**_RULES, "overlay:ALPHA": "Overlay", **{f"{name}=FILE": method for name, method in _PUBLISHED.items()}}
 
 
 def ready_names() -> list[str]:

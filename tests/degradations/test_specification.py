@@ -3,6 +3,7 @@
 import pytest
 
 from fusion_lightning.degradations import (
+    EFFECTS,
     SCENARIOS,
     Blur,
     Chain,
@@ -49,7 +50,7 @@ def test_a_specification_means_what_it_says(text: str, expected: object) -> None
     [
         ("", "it is empty"),
         ("blr", "`blr` is no effect; did you mean `blur`"),
-        ("xyz", "must be one of blur, defocus"),
+        ("xyz", "`xyz` is no effect; `list degradations` shows all"),
         ("blur(sgma=2)", "`blur` has no argument `sgma`; did you mean `sigma`"),
         ("blur(sigma=2", "`\\)` must stand after the arguments of `blur`, but the text ends"),
         ("blur(sigma=2..)", "`sigma` of `blur` must be a range"),
@@ -82,6 +83,22 @@ def test_an_error_names_the_part_that_is_wrong(text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "identity",
+        "(blur|defocus)+(noise+stripes)+noise(sigma=5..20)",
+        "2*(blur|noise)|0.123456789*haze|downsample(factor=2, method=cubic, up=true)",
+        *(f"{name}@{level}" for name in EFFECTS for level in range(1, 6)),
+        *(str(side) for one in SCENARIOS.values() for side in (one.a, one.b)),
+    ],
+)
+def test_a_degradation_is_written_as_it_is_read(text: str) -> None:
+    degradation = parse(text)
+    assert parse(str(degradation)) == degradation
+    assert "@" in text or str(degradation) == text
+
+
 def test_scenarios_are_found_by_name_built_from_text_and_from_mappings() -> None:
     assert scenario("low_light") is SCENARIOS["low_light"]
     both = scenario("blur(sigma=2)+noise(sigma=14)")
@@ -96,7 +113,7 @@ def test_scenarios_are_found_by_name_built_from_text_and_from_mappings() -> None
     ("given", "message"),
     [
         ("low_lihgt", "did you mean `low_light`"),
-        ("xyz", "scenarios are clean, low_light"),
+        ("xyz", "nor a degradation; `list scenarios` shows all"),
         ("noise(sigma=5", "cannot be read"),
         ({"c": "noise"}, "must have the keys `a` and `b`"),
         ({"name": "x"}, "must have the keys `a` and `b`"),
