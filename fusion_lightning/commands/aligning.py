@@ -1,11 +1,14 @@
 """The registration that ``--align`` names, and what it makes of a pair."""
 
+from pathlib import Path
+
 import torch
 
 from fusion_lightning.batch import FusionBatch, clean, sources, to_device
-from fusion_lightning.errors import UserError, notice
+from fusion_lightning.errors import UserError, nearest, notice
 from fusion_lightning.imaging import warps
-from fusion_lightning.methods import Registration, build_method
+from fusion_lightning.methods import Registration, build_method, find_method
+from fusion_lightning.zoo import models
 
 CLASSICAL = "classical"
 """The registration that needs no training, and aligns when none is named: `docs/registration.md` says why."""
@@ -25,9 +28,14 @@ def open_registration(name: str) -> Registration:
     Raises:
         UserError: If there is none of that name, or it does not register.
     """
+    names = [CLASSICAL, *(model.name for model in models().values() if model.task == "register")]
+    aligns = f"{', '.join(names)} or the .ckpt file of a RegistrationNet"
+    if not (name in names or name.endswith(".ckpt") or Path(name).is_file() or find_method(name)):
+        meant = nearest(name, names)
+        raise UserError(f"--align {name} is no registration: {meant} it takes {aligns}".replace("  ", " "))
     registration = build_method("ClassicalRegistration" if name == CLASSICAL else name)
     if not isinstance(registration, Registration):
-        raise UserError(f"--align {name} is a {type(registration).__name__}, which does not register: try {CLASSICAL}")
+        raise UserError(f"--align {name} is a {type(registration).__name__}, which does not register: give {aligns}")
     return registration
 
 

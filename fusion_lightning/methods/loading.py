@@ -3,7 +3,6 @@
 What a file says is looked up among the methods that were imported before; it never leads to an import.
 """
 
-import difflib
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, suggestion
 from fusion_lightning.methods.base import FusionMethod, method_path
 from fusion_lightning.methods.vocabulary import short_names, spelled_out
 from fusion_lightning.zoo import checkpoint_of
@@ -50,33 +49,45 @@ def build_method(specification: Specification) -> FusionMethod:
         UserError: If there is no such class or checkpoint, the arguments are not the class's, or the class learns: it
             has to be trained first, and come from a checkpoint.
     """
+    named = look_up(specification)
+    if isinstance(named, str):
+        return load_method(named).eval()
+    found, arguments = named
+    try:
+        method = found(**arguments).eval()
+    except TypeError as error:
+        raise UserError(f"{found.__name__} cannot be built: {error}") from error
+    if any(parameter.requires_grad for parameter in method.parameters()):
+        raise UserError(
+            f"{found.__name__} has to be trained first: give the checkpoint that `fit` wrote instead of the class"
+        )
+    return method
+
+
+def look_up(specification: Specification) -> str | tuple[type[FusionMethod], Mapping[str, Any]]:
+    """What a specification names, before anything is built or read: a checkpoint's path, or a class and its arguments.
+
+    Raises:
+        UserError: If there is no such class, or the specification is none.
+    """
     named = spelled_out(specification) if isinstance(specification, str) else specification
     if isinstance(named, str) and (named.endswith(".ckpt") or Path(named).is_file()):
-        return load_method(named).eval()
+        return named
     wanted: dict[str, Any] = {"class_path": named} if isinstance(named, str) else {**named}
     if "class_path" not in wanted or not set(wanted) <= {"class_path", "init_args"}:
         raise UserError(f"a method must be a .ckpt file, a class, or `class_path` and `init_args`, but got {wanted}")
     name = str(wanted["class_path"])
     found = find_method(name)
     if found is None:
-        short, public = short_names(), sorted(one.__name__ for one in known_methods().values())
-        hint = f", or add --import {name.rpartition('.')[0]}" if "." in name else ""
-        near = difflib.get_close_matches(name, [*short, *public], n=1)
-        meant = f", did you mean {near[0]}" if near else ""
+        names = [*short_names(), *(one.__name__ for one in known_methods().values())]
+        package = f", and --import {name.rpartition('.')[0]} makes those of a module known" if "." in name else ""
         raise UserError(
-            f"there is no method {name!r}{meant}: known are {', '.join(short)}, and {', '.join(public)}; "
-            f"checkpoints end in .ckpt{hint}"
+            f"there is no method {name!r}: {suggestion(name, names, 'methods')}, checkpoints end in .ckpt{package}"
         )
     arguments = wanted.get("init_args") or {}
     if not isinstance(arguments, Mapping):
         raise UserError(f"`init_args` of {name} must be a mapping of arguments, but got {arguments!r}")
-    try:
-        method = found(**arguments).eval()
-    except TypeError as error:
-        raise UserError(f"{name} cannot be built: {error}") from error
-    if any(parameter.requires_grad for parameter in method.parameters()):
-        raise UserError(f"{name} has to be trained first: give the checkpoint that `fit` wrote instead of the class")
-    return method
+    return found, arguments
 
 
 def known_methods() -> dict[str, type[FusionMethod]]:

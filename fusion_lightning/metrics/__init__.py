@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torchmetrics import MetricCollection
 
-from fusion_lightning.errors import check_choice
+from fusion_lightning.errors import UserError, suggestion
 from fusion_lightning.metrics import (
     color,
     detail,
@@ -53,6 +53,7 @@ __all__ = [
     "FusionMetric",
     "RestorationPSNR",
     "RestorationSSIM",
+    "check_metrics",
     "detail",
     "exposure",
     "features",
@@ -62,17 +63,31 @@ __all__ = [
 ]
 
 
+def check_metrics(what: str, names: Sequence[str]) -> None:
+    """Refuse names that are no metrics.
+
+    Args:
+        what: What the user calls them.
+        names: What was given.
+
+    Raises:
+        UserError: If one is not known; the message says which are like it.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"`{what}`: there is no metric {name!r}; {suggestion(name, METRICS, 'metrics')}")
+
+
 def fusion_metrics(names: Sequence[str], prefix: str) -> MetricCollection:
     """The metrics called `names`, logged under `prefix` (for example `test/`).
 
     Raises:
-        UserError: If a name is not a metric; the message lists those there are.
+        UserError: If a name is not a metric.
 
     Example:
         >>> list(fusion_metrics(["MI", "Qabf"], prefix="test/").keys())
         ['test/MI', 'test/Qabf']
     """
-    for name in names:
-        check_choice("metrics", name, METRICS)
+    check_metrics("metrics", names)
     # with compute groups, metrics whose states agree after the first batch are merged for good
     return MetricCollection({name: METRICS[name]() for name in names}, prefix=prefix, compute_groups=False)

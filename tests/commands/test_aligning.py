@@ -63,7 +63,7 @@ def test_a_trained_registration_is_taken_from_its_checkpoint(folder: Path) -> No
     torch.manual_seed(0)
     path = save(RegistrationNet("tiny"), folder / "net.ckpt")
     assert _fuse(folder, "net", align=path) > 0
-    with pytest.raises(UserError, match="is a Average, which does not register: try classical"):
+    with pytest.raises(UserError, match="is a Average, which does not register: give classical, registration, "):
         _fuse(folder, "other", align=save(Average(), folder / "average.ckpt"))
 
 
@@ -82,7 +82,7 @@ def test_bare_it_says_which_registration_aligns(folder: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"align": "affine"}, "there is no method 'affine'"),
+        ({"align": "affine"}, "--align affine is no registration: it takes classical, registration, "),
         ({"align": "classical", "noise": 0.1}, "--align moves pixels"),
         ({"align": "classical", "degradation_a": "blur(sigma=2)"}, "--align moves pixels"),
         ({"align": "classical", "frames": "all"}, "--align is for images"),

@@ -130,7 +130,7 @@ def test_an_output_is_not_overwritten_unless_asked(folders):
 
 
 def test_what_cannot_be_done_is_said(folders):
-    with pytest.raises(UserError, match=r"must be `all` or among MI, .* but got SSSIM"):
+    with pytest.raises(UserError, match=r"`--metrics`: there is no metric 'SSSIM'; did you mean `SSIM`"):
         run(folders, "good", metrics="MI,SSSIM")
     with pytest.raises(UserError, match=r"--output .* is a folder"):
         run(folders, "good", output=str(folders))

@@ -139,8 +139,8 @@ def test_the_collection_keeps_equal_metrics_apart():
     assert values["test/Nabf"].item() == pytest.approx(fn.nabf(*images).item())
 
 
-def test_an_unknown_metric_is_named_with_those_there_are():
-    with pytest.raises(UserError, match=r"`metrics` must be one of MI, VIF.*, but got .SSSIM"):
+def test_an_unknown_metric_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"`metrics`: there is no metric 'SSSIM'; did you mean `SSIM`"):
         fusion_metrics(["MI", "SSSIM"], prefix="")
 
 

@@ -11,7 +11,7 @@ import torch
 from fusion_lightning.commands.benchmark.measure import Fuser, PublishedImages
 from fusion_lightning.commands.benchmark.store import check_names, digests
 from fusion_lightning.errors import UserError
-from fusion_lightning.methods import FusionMethod, Specification, build_method, find_method
+from fusion_lightning.methods import FusionMethod, Specification, build_method, find_method, look_up
 from fusion_lightning.methods.loading import Arguments
 from fusion_lightning.text import printable
 
@@ -103,7 +103,22 @@ def find_competitors(methods: Mapping[str, str | MethodEntry]) -> list[Competito
         scenarios = given.get("scenarios", ["clean"] if "folder" in what else None)
         found.append(Competitor(name, what.get("checkpoint", what), given.get("data"), scenarios))
     check_names("methods", methods)
+    for one in found:
+        _check_named(one)
     return found
+
+
+def _check_named(competitor: Competitor) -> None:
+    """Refuse what names no method before anything is measured."""
+    what = competitor.specification
+    if not isinstance(what, str) and "folder" in what:
+        return
+    try:
+        named = look_up(cast(Specification, what))
+    except UserError as error:
+        raise UserError(f"method {competitor.name!r}: {error}") from error
+    if isinstance(named, str) and not Path(named).is_file():
+        raise UserError(f"method {competitor.name!r}: there is no checkpoint {named}: check the path")
 
 
 def _import_class(name: str, path: str) -> None:

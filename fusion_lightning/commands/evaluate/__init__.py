@@ -19,7 +19,7 @@ from fusion_lightning.imaging.io import SUFFIXES
 from fusion_lightning.imaging.video import Sync
 from fusion_lightning.imaging.volumes import Axis
 from fusion_lightning.imaging.windows import Window
-from fusion_lightning.metrics import METRICS, to_grey_levels
+from fusion_lightning.metrics import METRICS, check_metrics, to_grey_levels
 from fusion_lightning.text import printable
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def metric_names(metrics: str | Sequence[str]) -> list[str]:
     names = [name.strip() for text in given for name in text.split(",") if name.strip()]
     if names == ["all"]:
         return list(METRICS)
-    unknown = [name for name in names if name not in METRICS]
-    if unknown or not names:
-        raise UserError(f"--metrics must be `all` or among {', '.join(METRICS)}, but got {', '.join(unknown)}")
+    if not names:
+        raise UserError("--metrics names none: give `all`, or some of what `list metrics` shows")
+    check_metrics("--metrics", names)
     return list(dict.fromkeys(names))
 
 
