@@ -41,7 +41,7 @@ def differences(scores: Mapping[str, Scores]) -> Table:
     """The difference of every method to the best one with its 95 % confidence interval.
 
     Paired bootstrap: the images are drawn with replacement 10 000 times, the same ones for all methods. An interval
-    without 0 means that the best is better on more than these images.
+    without 0 means that the best is better on more than these images. A single image has no interval.
     """
     metrics, columns = _columns(scores)
     rows = [[Cell(method)] for method in scores]
@@ -55,8 +55,7 @@ def differences(scores: Mapping[str, Scores]) -> Table:
                 row.append(Cell("best", 1))
             else:
                 difference = values[i] - values[best]
-                low, high = bootstrap_interval(difference)
-                row.append(Cell(f"{difference.mean():+.4g} [{low:+.4g}, {high:+.4g}]"))
+                row.append(Cell(f"{difference.mean():+.4g} [{_interval(difference)}]"))
     return Table("difference to the best [95 % confidence interval]", ["method", *map(_heading, metrics)], rows)
 
 
@@ -117,8 +116,15 @@ def places(distances: Sequence[float]) -> list[int]:
 def _mean_and_spread(values: np.ndarray) -> str:
     if not len(values):
         return "–"
+    if len(values) == 1:  # one image has no spread
+        return f"{values[0]:.4f} ± –"
     with np.errstate(invalid="ignore"):  # the spread of infinite values is undefined
-        return f"{values.mean():.4f} ± {values.std(ddof=min(1, len(values) - 1)):.4f}"
+        return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+
+
+def _interval(values: np.ndarray) -> str:
+    """The 95 % interval of a mean as text; one image has none."""
+    return "–" if len(values) == 1 else "{:+.4g}, {:+.4g}".format(*bootstrap_interval(values))
 
 
 def _heading(metric: str) -> str:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from fusion_lightning.batch import FusionBatch, FusionSample, collate
 from fusion_lightning.datamodules.check import cache_pairs, check_pairs
@@ -30,7 +30,7 @@ from fusion_lightning.datamodules.sampler import (
 from fusion_lightning.datamodules.split import Found, SplitRule, Splits, make_splits, read_splits, write_splits
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
 from fusion_lightning.degradations import Scenario, degrade, scenario
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, notice
 from fusion_lightning.imaging.windows import Window
 
 _SCENARIOS = (
@@ -162,6 +162,7 @@ class FusionData(LightningDataModule):
         self.seed = seed
         self._checked = False
         self._files: Splits | None = None
+        self._cut = False
         self._datasets: dict[str, FusionDataset] = {}
         # refuses quotas that do not fit the batch now rather than when training starts
         TrainSampler(1, batch_size, quotas=quotas)
@@ -192,6 +193,8 @@ class FusionData(LightningDataModule):
                 pairs = SyntheticPairs(self.scenes, split, length, self.scene_size, self.seed)
             else:
                 pairs = self._read(self._split_files()[split])
+                if split == "test":
+                    self._say_what_is_not_tested()
             if self.cache:
                 pairs = cache_pairs(pairs, f"Reading {split} images")
             training: dict[str, Any] = (
@@ -262,8 +265,20 @@ class FusionData(LightningDataModule):
             if self.split_file is not None and os.path.exists(self.split_file):
                 self._files = read_splits(self._find(), self.split_file)
             else:
-                self._files = make_splits(self._find(), self.split, self.held_out)
+                found = self._find()
+                self._files = make_splits(found, self.split, self.held_out)
+                self._cut = self.split == "auto" and None in found
         return self._files
+
+    def _say_what_is_not_tested(self) -> None:
+        """Say that pairs which no folder puts into a split are held back from the test."""
+        splits = self._split_files()
+        every = len({pair.name for pairs in splits.values() for pair in pairs})
+        if self._cut and len(splits["test"]) < every:
+            rank_zero_only(notice)(
+                f"{self.root} has no folders of splits: {len(splits['test'])} of its {every} pairs are for the test, "
+                "the others for training; `split: test` tests all of them"
+            )
 
     def _evaluation_loader(self, split: str) -> ResumableLoader:
         one_size = self.root is None and all(_keeps_size(scenario) for scenario in self.scenarios)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -269,6 +270,30 @@ def test_images_that_changed_are_measured_anew(tmp_path: Path, capsys: pytest.Ca
     after = rows_of(tmp_path / "out")
     assert after[0]["MI"] != before[0]["MI"]
     assert after[1]["MI"] == before[1]["MI"]
+
+
+def test_pairs_that_are_held_back_are_said_and_one_pair_has_no_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        for part in ("ir", "vi"):
+            levels = np.random.default_rng((number, len(part))).integers(0, 256, (32, 32, 1), np.uint8)
+            write_image(tmp_path / "set" / part / f"{number}.png", levels)
+    data = {"config": "paired.yaml", "root": str(tmp_path / "set"), "color": None}
+    content = {"methods": {"average": "Average", "maximum": "Maximum"}, "scenarios": ["clean", "drfusion_noise"]}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(content | {"data": {"mine": data}, "metrics": "MI"}))
+    assert run(recipe, tmp_path / "out") == 0
+    said = "note: .*set has no folders of splits: 1 of its 4 pairs .* `split: test` tests all of them"
+    assert len(re.findall(said, capsys.readouterr().err)) == 1
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert re.search(r"mine, clean \(1 pair\): mean", report)
+    assert len(re.findall(r"\d ± – ?\*?", report)) == 4
+    assert len(re.findall(r"\d \[–\]", report)) == 2
+    recipe.write_text(yaml.safe_dump(content | {"data": {"mine": data | {"split": "test"}}, "metrics": "MI"}))
+    assert run(recipe, tmp_path / "all") == 0
+    assert "has no folders" not in capsys.readouterr().err
+    assert len(rows_of(tmp_path / "all")) == 16
 
 
 @pytest.mark.parametrize(

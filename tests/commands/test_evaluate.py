@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusion_lightning.commands.evaluate import evaluate
-from fusion_lightning.commands.statistics import bootstrap_interval, comparison, differences
+from fusion_lightning.commands.statistics import bootstrap_interval, comparison, differences, summary
 from fusion_lightning.commands.tables import Cell, Table, latex, markdown
 from fusion_lightning.errors import UserError
 from fusion_lightning.metrics import METRICS, fusion_metrics
@@ -158,6 +158,13 @@ def test_methods_are_judged_on_the_same_images():
     means = [row[1] for row in comparison({"first": first, "second": second}).rows]
     assert [cell.text.split()[0] for cell in means] == ["0.3000", "0.3000"]
     assert [cell.rank for cell in means] == [1, 1]
+
+
+def test_one_image_has_neither_spread_nor_interval():
+    scores = {"first": {"MI": np.array([0.2, np.nan])}, "second": {"MI": np.array([0.5, 0.1])}}
+    assert [row[1].text for row in comparison(scores).rows] == ["0.2000 ± –", "0.5000 ± –"]
+    assert [row[1].text for row in differences(scores).rows] == ["-0.3 [–]", "best"]
+    assert summary(scores["first"], 2).rows[0][1].text == "0.2000 ± –"
 
 
 @pytest.mark.parametrize(("metric", "best"), [("MI", 2), ("Nabf", 0), ("Q_SF", 1)])
