@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 
-from fusion_lightning.errors import UserError, suggestion
+from fusion_lightning.errors import UserError, nearest, suggestion
 
 _FILE_OPTIONS = ("-c", "--config", "--model", "--data", "--trainer", "--optimizer")
 
@@ -159,6 +159,42 @@ _NOISE = re.compile(
 )
 
 
+_REFUSED = re.compile(
+    r"(?P<typed>unrecognized arguments: --(?P<option>[\w.]+)[^;]*)"
+    r"|(?:Subcommand '\w+' does not accept option|Option) '(?P<key>[\w.]+)'(?: is not accepted)?"
+)
+
+
+def with_nearest(message: str, known: Sequence[str]) -> str:
+    """A parser's error with the options most like the one that it refuses; as it is where it refuses another thing.
+
+    Example:
+        >>> with_nearest("Option 'foldrs.a' is not accepted", ["root", "folders"])
+        "Option 'foldrs.a' is not accepted; did you mean `folders`?"
+    """
+    refused = _REFUSED.fullmatch(message)
+    if refused is None:
+        return message
+    option = refused["option"] or refused["key"]
+    meant = nearest(option, known) or nearest(option.partition(".")[0], known)
+    return f"{message}; {meant}" if meant else message
+
+
+def place_of_option(message: str, args: Sequence[str]) -> str:
+    """Which file of a command line has the option that a parser's error refuses, ``FILE: ``; nothing if none has."""
+    refused = _REFUSED.search(message)
+    if refused is None or refused["typed"]:
+        return ""
+    keys = [re.compile(rf"(?m)(?:^|[\s{{,]){re.escape(part)}\s*:") for part in refused["key"].split(".")]
+    for argument in reversed(args):
+        path = Path(argument.rpartition("=")[2])
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            if all(key.search(text) for key in keys):
+                return f"{path}: "
+    return ""
+
+
 def one_sentence(message: str) -> str:
     r"""Shorten the parser's error, a tree of attempts, to one sentence.
 
@@ -180,7 +216,7 @@ def one_sentence(message: str) -> str:
         (r"Expected a dot import path string: (\S+)", r"there is no class \1"),
         (r"Import path .* does not correspond to a subclass of", "it must be a"),
         (r"Type typing.Callable.* expects a function or a callable class: ", ""),
-        (r" Got value: Namespace\(.*\)$", ""),
+        (r"\.? Got value: Namespace\(.*\)$", ""),
         (r"Expected an? (?:typing\.Literal)?(.*?)\. Got value: (.*)", r"it must be \1, but got \2"),
         (r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1"),
         (r"the following arguments are required: \w+\.\w+.*", "it is not said what to run: give --config NAME.yaml"),

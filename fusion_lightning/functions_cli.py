@@ -8,7 +8,13 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from fusion_lightning.configuration import expand_home, one_sentence, resolve_config_names
+from fusion_lightning.configuration import (
+    expand_home,
+    one_sentence,
+    place_of_option,
+    resolve_config_names,
+    with_nearest,
+)
 from fusion_lightning.text import printable
 
 # else the parser makes an object of every class that is named in a value of type `Any`, which many of the classes that
@@ -85,7 +91,9 @@ class OneSentenceParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error and exit with code 2."""
+        asked = getattr(ex, "subcommand_parser", None) or self
+        message = with_nearest(message, [one.dest for one in asked._actions if not one.dest.endswith(".help")])
         if not self.exit_on_error:  # a parser of a class within: what is around it will say where it happened
             super().error(message, ex)
-        sys.stderr.write(f"error: {printable(one_sentence(message))}\n")
+        sys.stderr.write(f"error: {printable(place_of_option(message, self.args) + one_sentence(message))}\n")
         sys.exit(2)

@@ -2,11 +2,12 @@
 
 import inspect
 import os
+import re
 import shlex
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -33,16 +34,27 @@ from fusion_lightning.cli.words import stem_of_first_config, typed_arguments, wi
 from fusion_lightning.commands.devices import Precision, find_device, runs_in_bf16
 from fusion_lightning.configuration import expand_home, one_sentence
 from fusion_lightning.datamodules import FusionData, why_workers_ended
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, suggestion
 from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, make_loggers
 from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint, start_from
+from fusion_lightning.methods.loading import known_methods
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 from fusion_lightning.zoo import checkpoint_of
 
 
 class _TrainerParser(OneSentenceParser, LightningArgumentParser):
-    pass
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """As of any command; a method that is not known is answered with the nearest ones."""
+        if message.startswith('Parser key "model"'):
+            names = [method.__name__ for method in known_methods().values()]
+            message = re.sub(
+                r"Expected a dot import path string: (\w+)$",
+                lambda found: f"{found.group()}; {suggestion(found[1], names, 'methods')}",
+                message,
+                flags=re.MULTILINE,
+            )
+        super().error(message, ex)
 
 
 class FusionCLI(LightningCLI):

@@ -184,6 +184,10 @@ def test_wins_count_ties_for_all() -> None:
         (["--metrics", "SSSIM"], "`--metrics`: there is no metric 'SSSIM'; did you mean `SSIM`"),
         (["--methods.laplacian", "LaplacianPyramdi"], "method 'laplacian': there is no method 'LaplacianPyramdi'"),
         (["--methods.trained", "nowhere.ckpt"], "method 'trained': there is no checkpoint nowhere.ckpt"),
+        (
+            ["--data.street", '{"config": "synthetic.yaml", "lenth": 3}'],
+            "no option 'lenth'; did you mean `length`",
+        ),
         (["--limit", "0"], "--limit must be at least 1"),
         (["--scenarios", "nose"], "did you mean `noise`"),
         (["--data.street", "nowhere.yaml"], "there is no such file"),

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,7 @@ from fusion_lightning.commands.benchmark.store import check_names, file_digest
 from fusion_lightning.configuration import read_data
 from fusion_lightning.datamodules import FusionData
 from fusion_lightning.degradations import scenario as find_scenario
-from fusion_lightning.errors import UserError
+from fusion_lightning.errors import UserError, nearest
 
 Scenarios = list[str] | dict[str, dict[str, str]]
 
@@ -69,6 +70,9 @@ class BenchmarkData:
 
     @staticmethod
     def _open(name: str, arguments: dict[str, Any]) -> FusionData:
+        known = list(signature(FusionData).parameters)
+        if unknown := [option for option in arguments if option not in known]:
+            raise UserError(f"data set {name!r}: there is no option {unknown[0]!r}; {nearest(unknown[0], known)}")
         try:
             module = FusionData(**arguments)
         except TypeError as error:
