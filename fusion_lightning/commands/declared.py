@@ -44,11 +44,11 @@ def _effects(option: str, specification: str | None) -> list[AppliedDegradation]
         return []
     degradation = parse(specification)
     one, other = (without_seeds(degradation.plan(np.random.default_rng(seed), (64, 64, 1))) for seed in (0, 1))
-    if one != other:
-        raise UserError(f"{option} {specification!r} leaves something to chance: give one number for every strength")
-    if names := without_operator(one):
+    if names := without_operator([*one, *other]):  # first: fixed strengths would not help
         raise UserError(
             f"{option} {specification!r}: `{names[0]}` is no linear operator; blurs, `downsample` with `method=area` "
             "and `up=false`, and noise can be undone"
         )
+    if one != other:
+        raise UserError(f"{option} {specification!r} leaves something to chance: give one number for every strength")
     return one

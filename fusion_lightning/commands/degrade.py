@@ -81,7 +81,7 @@ def degrade(
     inputs = _Inputs(pairs, color, windows)
     recipe: dict[str, Any] = {
         "version": fusion_lightning.__version__,
-        "scenario": {"name": chosen.name, "a": repr(chosen.a), "b": repr(chosen.b)},
+        "scenario": {"name": chosen.name, "a": str(chosen.a), "b": str(chosen.b)},
         "folders": {"a": folder_a, "b": folder_b},
         "color": color,
         "single": single,
@@ -127,7 +127,7 @@ def _find(root: Path, folder_a: str, folder_b: str, single: Side) -> Iterator[tu
         try:
             images = find_images(str(root), "--input")
         except UserError:
-            raise UserError(f"{error} Name the folders with --folder_a and --folder_b") from None
+            raise UserError(f"{error}; name the folders with --folder_a and --folder_b") from None
         yield from ((stem, {single: path}) for stem, path in images.items())
         return
     for split, files in found.items():

@@ -94,8 +94,9 @@ def test_nothing_is_overwritten(pairs: Path, tmp_path: Path) -> None:
     before = _files(used)
     with pytest.raises(UserError, match="another seed"):
         degrade(str(pairs), str(used), "noise", seed=2)
-    with pytest.raises(UserError, match="another scenario"):
-        degrade(str(pairs), str(used), "blur", seed=1)
+    with pytest.raises(UserError, match=r'another scenario .*"a": "stripes\(sigma=4..8\)\+blur"') as error:
+        degrade(str(pairs), str(used), {"a": "stripes(sigma=4..8)+blur", "b": "noise"}, seed=1)
+    assert "Chain" not in str(error.value)
     assert _files(used) == before
     (used / "manifest.jsonl").unlink()
     (used / "vi_degraded" / "00001.png").write_bytes(b"drawn over")

@@ -88,7 +88,7 @@ def test_the_command_lines_degradation_becomes_the_operator() -> None:
     [
         ("blur", None, 0.0, "--degradation-a 'blur' leaves something to chance"),
         (None, "blur(sigma=1)|blur(sigma=2)", 0.0, "--degradation-b .* leaves something to chance"),
-        (None, "haze(beta=1)", 0.0, "leaves something to chance|`haze` is no linear operator"),
+        (None, "haze(beta=1)", 0.0, "^--degradation-b 'haze\\(beta=1\\)': `haze` is no linear operator"),
         ("downsample(2, up=true)", None, 0.0, "`downsample` is no linear operator"),
         (None, None, -0.1, "--noise is counted in a range of 1.* but got -0.1$"),
         (None, None, float("nan"), "--noise is counted in a range of 1.* but got nan$"),

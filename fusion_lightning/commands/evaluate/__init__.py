@@ -140,7 +140,7 @@ def _outputs(output: str | None, methods: Sequence[str], overwrite: bool) -> dic
         raise UserError(f"--output: {', '.join(methods)} would be written into one file: rename one of the folders")
     taken = [str(path) for path in paths.values() if path.exists()]
     if taken and not overwrite:
-        raise UserError(f"{', '.join(taken)} already exists: choose another --output, or add --overwrite true")
+        raise UserError(f"{', '.join(taken)} already exists: choose another --output, or add --overwrite")
     return paths
 
 
