@@ -20,7 +20,7 @@ from fusion_lightning.errors import UserError, check_choice
 from fusion_lightning.files import write_atomic
 from fusion_lightning.imaging.color import rgb_to_luma
 from fusion_lightning.imaging.convert import to_tensor
-from fusion_lightning.methods import FusionMethod, build_method
+from fusion_lightning.methods import Estimator, FusionMethod, Registration, build_method
 
 Format = Literal["onnx", "torchscript", "pt2"]
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -43,7 +43,7 @@ def export(
     check: bool = True,
     overwrite: bool = False,
 ) -> None:
-    """Write a method as ONNX, TorchScript or a PyTorch program, and beside it a JSON that says how to call it.
+    """Write a method as ONNX, TorchScript or a PyTorch program, and ``FILE.json`` beside it, which says how to call it.
 
     Inputs are ``source_a`` and ``source_b``, (1, 1 or 3, H, W) in [0, 1] of one size, and for methods that draw noise
     ``noise_0``, ``noise_1``, …, standard normal; outputs are ``fused`` and what else the method makes.
@@ -67,11 +67,18 @@ def export(
     check_choice("format", format, Format)
     path = Path(output).expanduser()
     path = path if path.suffix == _SUFFIX[format] else path.with_name(path.name + _SUFFIX[format])
-    for one in (path, path.with_suffix(".json")):
+    description = path.with_name(f"{path.name}.json")
+    for one in (path, description):
         if one.exists() and not overwrite:
             raise UserError(f"{one} is already there: choose another --output, or add --overwrite")
     sizes = _SIZES if size is None else (_parse_size(size),)
-    program = _Program(build_method(checkpoint), color)
+    method = build_method(checkpoint)
+    if isinstance(method, Estimator | Registration):
+        raise UserError(
+            f"--checkpoint {checkpoint} is a {type(method).__name__}, which makes no image: give a method that fuses "
+            "or restores (`list methods`)"
+        )
+    program = _Program(method, color)
     inputs = program.example(sizes[0])
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
@@ -85,9 +92,9 @@ def export(
     finally:
         unfinished.unlink(missing_ok=True)
     record |= {"format": format, "sha256": hashlib.sha256(data).hexdigest(), "largest_difference": worst}
-    write_atomic(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    write_atomic(description, json.dumps(record, indent=1) + "\n")
     compared = "" if worst is None else f", within {worst:.1e} of {record['method']} itself"
-    print(f"{path} written ({len(data) / 2**20:.1f} MiB){compared}; {path.with_suffix('.json')} says how to call it")
+    print(f"{path} written ({len(data) / 2**20:.1f} MiB){compared}; {description} says how to call it")
 
 
 class _Program(nn.Module):

@@ -35,12 +35,12 @@ def test_a_rule_is_written_and_described(kind: str, suffix: str, tmp_path: Path)
     if kind == "onnx":
         pytest.importorskip("onnxruntime", reason="needs the extra `export`")
     assert _export("GuidedFilter", tmp_path / "guided", f"--format={kind}") == 0
-    file, record = tmp_path / f"guided{suffix}", json.loads((tmp_path / "guided.json").read_text())
+    file, record = tmp_path / f"guided{suffix}", json.loads((tmp_path / f"guided{suffix}.json").read_text())
     assert record["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert record["method"] == "GuidedFilter"
     assert record["largest_difference"] <= 1e-4
     assert [one["shape"] for one in record["inputs"]] == [[1, 1, "height", "width"], [1, 3, "height", "width"]]
-    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["guided.json", f"guided{suffix}"])
+    assert sorted(one.name for one in tmp_path.iterdir()) == [f"guided{suffix}", f"guided{suffix}.json"]
 
 
 def _random(method: FusionMethod) -> FusionMethod:
@@ -62,7 +62,7 @@ def test_networks_run_in_onnx_runtime_on_real_pairs(method: FusionMethod, tmp_pa
     runtime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
     checkpoint = save(_random(method), tmp_path / "method.ckpt")
     assert _export(checkpoint, tmp_path / "method.onnx") == 0
-    record = json.loads((tmp_path / "method.json").read_text())
+    record = json.loads((tmp_path / "method.onnx.json").read_text())
     session = runtime.InferenceSession((tmp_path / "method.onnx").read_bytes())
     # PyTorch's group normalisation of channels-last maps is what would be a hundred times further from float64
     loaded = load_method(checkpoint).eval().to(memory_format=torch.contiguous_format)
@@ -89,7 +89,7 @@ def test_noise_is_an_input(tmp_path: Path) -> None:
         torch.nn.init.normal_(parameter, std=0.05)
     checkpoint = save(method, tmp_path / "method.ckpt")
     assert _export(checkpoint, tmp_path / "method", "--format=torchscript", "--size=64x64") == 0
-    record = json.loads((tmp_path / "method.json").read_text())
+    record = json.loads((tmp_path / "method.pt.json").read_text())
     assert [one["name"] for one in record["inputs"]] == ["source_a", "source_b", "noise_0"]
     program = torch.jit.load(str(tmp_path / "method.pt"))
     a, b = torch.rand(1, 1, 64, 64), torch.rand(1, 3, 64, 64)
@@ -110,15 +110,36 @@ def test_nothing_is_overwritten_and_sizes_are_read(tmp_path: Path, capsys: pytes
     assert _export("Average", tmp_path / "a", "--format=torchscript") == 1
     assert "already there" in capsys.readouterr().err
     assert (tmp_path / "a.pt").read_text() == "mine"
+    # another format beside it has a description of its own
+    assert _export("Average", tmp_path / "a", "--format=pt2") == 0
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.pt", "a.pt2", "a.pt2.json"]
     assert _export("Average", tmp_path / "b", "--size=big") == 1
     assert "--size must be HEIGHTxWIDTH" in capsys.readouterr().err
 
 
 def test_it_takes_the_names_that_fuse_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _export("overlay:0.25", tmp_path / "overlay", "--format=torchscript") == 0
-    record = json.loads((tmp_path / "overlay.json").read_text())
+    record = json.loads((tmp_path / "overlay.pt.json").read_text())
     assert record["method"] == "Overlay"
     assert record["sizes"] == "any"
     assert record["licence"] == "MIT"
     assert _export("ifcnn=", tmp_path / "ifcnn") == 1
     assert "write ifcnn=FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("estimator", "--checkpoint estimator is a DegradationEstimator, which makes no image"),
+        (
+            "ClassicalRegistration",
+            "--checkpoint ClassicalRegistration is a ClassicalRegistration, which makes no image",
+        ),
+    ],
+)
+def test_what_makes_no_image_is_refused(
+    name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _export(name, tmp_path / "it", "--format=torchscript") == 1
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
