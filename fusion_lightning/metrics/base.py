@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from fusion_lightning.metrics.functional.images import GreyImages, Score, to_grey_levels
+from fusion_lightning.metrics.functional.images import GreyImages, Score, check_size, to_grey_levels
 from fusion_lightning.text import counted
 
 
@@ -101,11 +101,17 @@ class FusionMetric(ImageMean):
     def score_grey(self, levels: GreyImages) -> Tensor:
         """As `per_image`, from grey levels that `to_grey_levels` made once for several metrics."""
         definition = cast(Score[...], type(self).definition)
+        check_size(type(self).__name__, self.smallest(), levels)
         return definition.score_grey(levels, **self.options)
 
     def update(self, fused: Tensor, source_a: Tensor, source_b: Tensor, names: Sequence[str] | None = None) -> None:
         """Score a batch and add it to the mean; `names` appear in the warning about undefined images."""
         self.accumulate(self.per_image(fused, source_a, source_b), names)
+
+    @classmethod
+    def smallest(cls) -> int:
+        """The smallest height and width of an image that it can score."""
+        return cast(Score[...], cls.definition).smallest
 
     @classmethod
     def distance(cls, value: float) -> float:

@@ -138,9 +138,18 @@ def test_what_cannot_be_done_is_said(folders):
         run(folders, "nowhere")
     with pytest.raises(UserError, match="same folder twice"):
         run(folders, "good", "good")
-    with pytest.raises(UserError, match="0: ms_ssim needs images of at least 176x176 pixels, but got 64x72"):
+    with pytest.raises(UserError, match="0: MS_SSIM needs images of at least 176x176 pixels, but got 64x72"):
         run(folders, "good", metrics="MS_SSIM", output=str(folders / "scores.csv"))
     assert not list(folders.glob("*.csv"))
+
+
+def test_all_leaves_out_what_the_images_are_too_small_for(folders, capsys):
+    run(folders, "good", "bad", metrics="all", output=str(folders / "scores.csv"))
+    printed = capsys.readouterr().out
+    assert "MS_SSIM is left out of `all`: it needs images of at least 176x176 pixels" in printed
+    assert printed.count("is left out of `all`") == 1
+    (header, *_), left = table_of(folders / "scores-bad.csv"), set(METRICS) - {"MS_SSIM"}
+    assert set(header) == {"name", *left}
 
 
 def test_undefined_values_are_named_and_left_out(folders, capsys):

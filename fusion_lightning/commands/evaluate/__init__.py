@@ -57,7 +57,7 @@ def evaluate(
         source_b: The same for what carries detail (visible, MRI).
         fused: The fused image, folder of images or pattern; several to compare methods, called by their folders' names.
             For a video also the folder of its frames.
-        metrics: Names separated by commas, or ``all``.
+        metrics: Names separated by commas (`list metrics`), or ``all``, without those that an image is too small for.
         output: CSV file to write: one row per image and a final ``mean`` row; ``name``, then a column per metric.
             With several fused folders, one file for each: ``scores.csv`` becomes ``scores-METHOD.csv``.
         format: ``table`` for the terminal, ``markdown`` or ``latex``.
@@ -84,11 +84,15 @@ def evaluate(
     sources = {"--source-a": source_a, "--source-b": source_b}
     images = find_images(sources, fusions, windows, resize, axis, frames, sync)
     scores = _score(images, list(folders), names)
+    left_out = [name for name in names if name not in next(iter(scores.values()))]
     if len(folders) == 1:
         print_table(summary(next(iter(scores.values())), len(images)), format)
     else:
         print_table(comparison(scores), format)
         print_table(differences(scores), format)
+    for name in left_out:
+        side = METRICS[name].smallest()
+        print(f"{name} is left out of `all`: it needs images of at least {side}x{side} pixels")
     for sentence in undefined(scores, images.names):
         print(printable(sentence))
     for method, path in outputs.items():
@@ -145,19 +149,23 @@ def _outputs(output: str | None, methods: Sequence[str], overwrite: bool) -> dic
 
 
 def _score(images: "Images", methods: Sequence[str], metrics: Sequence[str]) -> dict[str, Scores]:
-    """Method -> metric -> one value per pair."""
+    """Method -> metric -> one value per pair; of all metrics without those that an image is too small for."""
     definitions = {name: METRICS[name]() for name in metrics}
     scores: dict[str, Scores] = {method: {name: np.full(len(images), np.nan) for name in metrics} for method in methods}
     for row in track(range(len(images)), "scoring", console=_PROGRESS, transient=True):
         pair = images[row]
         for method in methods:
             levels = to_grey_levels(pair[f"--fused {method}"], pair["--source-a"], pair["--source-b"])
+            if len(metrics) == len(METRICS):
+                side = min(pair["--source-a"].shape[-2:])
+                for name in [name for name in definitions if METRICS[name].smallest() > side]:
+                    del definitions[name]
             for name, metric in definitions.items():
                 try:
                     scores[method][name][row] = metric.score_grey(levels).item()
                 except UserError as error:
                     raise UserError(f"{images.names[row]}: {error}") from error
-    return scores
+    return {method: {name: values[name] for name in definitions} for method, values in scores.items()}
 
 
 def _write(path: Path, names: Sequence[str], scores: Scores) -> None:

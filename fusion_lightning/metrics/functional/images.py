@@ -61,12 +61,7 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Opt
 
     def decorate(definition: Definition[Options]) -> Score[Options]:
         def score_grey(levels: GreyImages, *args: Options.args, **kwargs: Options.kwargs) -> Tensor:
-            height, width = levels.groups[0][0].shape[1:]
-            if min(height, width) < smallest:
-                raise UserError(
-                    f"{definition.__name__} needs images of at least {smallest}x{smallest} pixels, "
-                    f"but got {height}x{width}"
-                )
+            check_size(definition.__name__, smallest, levels)
             with torch.autocast(levels.groups[0][0].device.type, enabled=False):
                 values = torch.cat([definition(*group, *args, **kwargs) for group in levels.groups])
             return values.to(levels.dtype)
@@ -82,6 +77,22 @@ def fusion_score(smallest: int = 1) -> Callable[[Definition[Options]], Score[Opt
         return cast(Score[Options], score)
 
     return decorate
+
+
+def check_size(metric: str, smallest: int, levels: GreyImages) -> None:
+    """Refuse images in which a metric finds no window.
+
+    Args:
+        metric: Its name.
+        smallest: Its smallest height and width of an image.
+        levels: The images.
+
+    Raises:
+        UserError: If they are smaller.
+    """
+    height, width = levels.groups[0][0].shape[1:]
+    if min(height, width) < smallest:
+        raise UserError(f"{metric} needs images of at least {smallest}x{smallest} pixels, but got {height}x{width}")
 
 
 def to_grey_levels(fused: Tensor, source_a: Tensor, source_b: Tensor) -> GreyImages:
