@@ -16,3 +16,4 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
     pictures = [output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in str(output)]
     assert pictures
+    assert not list(tmp_path.iterdir())  # a notebook leaves nothing where it was opened
