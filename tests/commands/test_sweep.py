@@ -150,6 +150,7 @@ def test_a_point_that_comes_back_is_not_trained_again(
     assert {path.name for path in (tmp_path / "logs" / "toy_sweep").iterdir()} == {row["run"] for row in rows}
     said = capsys.readouterr().out
     assert said.count("not trained again") == len(rows) - len(seen)
+    assert f"\n5 trials, {len(seen)} different point" in said
     for number, row in enumerate(rows):
         if row is not seen[row["x"]]:
             assert f"trial-{number:04d}: at the point of {row['run']}, not trained again: val/score = " in said
@@ -162,6 +163,18 @@ def test_trials_that_fail_stop_the_search(
     assert _search(toy(method="random", parameters=space), 10, tmp_path / "logs") == 1
     assert "3 trials in a row failed, the last one because: x must not be negative" in capsys.readouterr().err
     assert [row["error"] for row in _table(tmp_path / "logs")] == ["x must not be negative"] * 3
+
+
+def test_a_trial_that_fails_counts_and_its_point_is_not_trained_again(
+    toy: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = toy(method="random", parameters={"x": {"values": [-1.0, -1.0]}, "kind": {"value": "right"}})
+    assert _search(one, 1, tmp_path / "logs") == 1
+    assert "1 trial failed, and none ended; the last one because: x must not be negative" in capsys.readouterr().err
+    assert len(_table(tmp_path / "logs")) == 1
+    assert _search(one, 2, tmp_path / "logs") == 1  # the same command tries again, once
+    assert capsys.readouterr().out.count("at a point that failed, not trained again: x must not be negative") == 1
+    assert sorted(path.name for path in (tmp_path / "logs" / "toy_sweep").iterdir()) == ["trial-0000", "trial-0001"]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ def print_best(study: "Study", space: SweepFile) -> None:
         table.add_row(str(trial.user_attrs.get("run")), f"{last_value(trial):.6g}", *values)
     console = Console()
     console.print(table)
+    if len(once) < len(ranked):
+        print(f"{len(ranked)} trials, {counted(len(once), 'different point')}")
     best = " ".join(f"--{name}={value}" for name, value in ranked[0].params.items())
     console.print(f"best: {best}", soft_wrap=True, highlight=False)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fusion_lightning.commands.sweep.file import SweepFile
 from fusion_lightning.commands.sweep.locks import lock_run
 from fusion_lightning.commands.sweep.results import ended_trials, last_value
+from fusion_lightning.text import printable
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -86,6 +87,15 @@ def trials_wait(study: "Study") -> bool:
 def tried(study: "Study", trial: "Trial") -> "FrozenTrial | None":
     """An earlier trial at the same point that has a score; another training would end as it did."""
     return next((one for one in ended_trials(study) if one.params == trial.params), None)
+
+
+def give_up(trial: "Trial", reason: str, study: "Study") -> None:
+    """Fail a trial at a point that has failed before, without training."""
+    from optuna.trial import TrialState
+
+    trial.set_user_attr("error", reason)
+    study.tell(trial, state=TrialState.FAIL)
+    print(printable(f"trial-{trial_index(study, trial):04d}: at a point that failed, not trained again: {reason}"))
 
 
 def take_over(trial: "Trial", earlier: "FrozenTrial", space: SweepFile, study: "Study") -> None:
