@@ -17,7 +17,7 @@ from fusion_lightning.scoring import ScoreRow, StepOutput
 
 
 class ScoreTable(Callback):
-    """Writes ``scores.csv``, one row per test image and a final ``mean`` row, and logs it as a W&B table.
+    """Prints the mean scores, and writes ``scores.csv``, a row per test image and a final ``mean`` row; a table in W&B.
 
     Columns are ``name``, ``scenario`` (what was done to the sources) and one per score. An undefined score is
     ``nan`` in its row and left out of the mean.
@@ -65,6 +65,10 @@ class ScoreTable(Callback):
         if path.exists():
             path.rename(unused_name(path))
         write_atomic(path, text.getvalue())
+        means = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        width = max(map(len, means), default=0)
+        for name, value in means.items():
+            print(f"{name:<{width}}  {value:.4f}")
         print(f"scores written to {path}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

@@ -97,6 +97,8 @@ class FusionCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """The parser of one verb; only `fit` begins anew, so only it has something to start from."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "test":
+            parser.set_defaults(verbose=False)  # Lightning's table of 17 digits: `ScoreTable` prints the same scores
         if subcommand == "fit":
             parser.add_argument(
                 "--start_from",
