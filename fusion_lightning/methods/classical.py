@@ -30,8 +30,9 @@ class _Rule(LumaFusion):
     rule: Callable[[Tensor, Tensor], Tensor]
 
     def fuse_luma(self, a: Tensor, b: Tensor) -> Tensor:
-        """Fuse grey images (B, 1, H, W) in [0, 1]."""
-        return type(self).rule(a, b)
+        """Fuse grey images (B, 1, H, W) in [0, 1], in float32: half precision blurs a pyramid."""
+        with torch.autocast(a.device.type, enabled=False):
+            return type(self).rule(a.float(), b.float())
 
 
 def laplacian_pyramid(a: Tensor, b: Tensor) -> Tensor:

@@ -7,11 +7,20 @@ import pywt
 import torch
 from scipy import ndimage
 
-from fusion_lightning.batch import FusionBatch
+from fusion_lightning.batch import AppliedDegradation, FusionBatch, SampleDegradation, pictures
 from fusion_lightning.errors import UserError
 from fusion_lightning.imaging.color import rgb_to_cbcr, rgb_to_luma
 from fusion_lightning.imaging.filters import guided_filter
-from fusion_lightning.methods import Average, Controls, GuidedFilter, LaplacianPyramid, Maximum, WaveletMaximum
+from fusion_lightning.methods import (
+    Average,
+    ClassicalRestorer,
+    Controls,
+    FusionMethod,
+    GuidedFilter,
+    LaplacianPyramid,
+    Maximum,
+    WaveletMaximum,
+)
 from fusion_lightning.methods.classical import _blur, _enlarge
 from fusion_lightning.methods.luma import LumaFusion
 
@@ -39,6 +48,20 @@ def test_colour_is_kept(method: Average, batch: FusionBatch) -> None:
 def test_a_rule_has_no_controls(batch: FusionBatch) -> None:
     with pytest.raises(UserError, match="no strength or balance"):
         Average().fuse(batch, Controls(strength_a=0.5))
+
+
+@pytest.mark.parametrize(
+    "method", [Average(), LaplacianPyramid(), GuidedFilter(), WaveletMaximum(), ClassicalRestorer()]
+)
+def test_half_precision_is_for_networks_alone(method: FusionMethod) -> None:
+    batch = make_batch(["one"])
+    effects = [AppliedDegradation(name="blur", params={"sigma": 1.0, "padding": "zero"})]
+    batch["degradation"] = [SampleDegradation(scenario="blur", a=effects, b=effects)]
+    whole = method.fuse(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = method.fuse(batch)
+    for part, image in pictures(whole).items():
+        assert torch.equal(pictures(half)[part], image)
 
 
 @pytest.mark.parametrize("method", [LaplacianPyramid(), GuidedFilter(), WaveletMaximum()])
