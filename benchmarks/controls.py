@@ -44,7 +44,7 @@ def main() -> None:
     for share, image in zip(SHARES, leaning, strict=True):
         print(f"balance {share:.2f}: correlation {', '.join(f'{correlation(image, end):.3f}' for end in ends)}")
     rows = [[image[0] for image in row] for row in (removed, leaning)]
-    sheet = contact_sheet(rows, [f"strength, balance {share:g}" for share in SHARES], 320)
+    sheet = contact_sheet(rows, [f"strength, balance {share:g}" for share in SHARES], 312)
     write_image(arguments.output, sheet)
 
 
