@@ -81,16 +81,25 @@ def test_every_run_fits_tests_predicts_and_fuses(name: str, stages: Callable[[st
     assert table[-1].startswith("mean,")
     assert list((folder / "predictions").rglob("*.png"))
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["class_path"]
-    _fuses(method, tmp_path)
+    _fuses(name, method, tmp_path)
 
 
-def _fuses(method: str, folder: Path) -> None:
+OTHER_OPTION = {
+    "registration": ["--method=Average", "--align"],
+    "classical_estimator": ["--method=drfusion", "--degradation-a=auto", "--estimator"],
+    "degradation_estimator": ["--method=drfusion", "--degradation-a=auto", "--estimator"],
+}
+"""What `fuse` is given by another option than ``--method``."""
+
+
+def _fuses(name: str, method: str, folder: Path) -> None:
     """An infrared and a visible picture of an odd size, in colour; what only restores, restores both."""
+    *others, option = OTHER_OPTION.get(name, ["--method"])
     height, width = 37, 45
     for side, shape in (("a", (height, width)), ("b", (height, width, 3))):
         write_image(folder / f"{side}.png", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     sources = [f"--source-{side}={folder / f'{side}.png'}" for side in "ab"]
-    assert main(["fuse", f"--method={method}", *sources, f"--output={folder / 'fused'}"]) == 0
+    assert main(["fuse", *others, f"{option}={method}", *sources, f"--output={folder / 'fused'}"]) == 0
     pictures = list((folder / "fused").rglob("*.png"))
     assert len(pictures) in (1, 2)
     for picture in pictures:
