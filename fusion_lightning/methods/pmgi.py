@@ -11,7 +11,7 @@ from fusion_lightning.networks.pmgi import PUBLISHED_NAMES, UNUSED, PMGINetwork
 
 
 class PMGI(PublishedFusion):
-    """PMGI.
+    """PMGI: a path for gradients and one for intensity, each of which sees what the other found.
 
     Args:
         weights: The published weight file, used as it is: nothing is left to train. None trains from scratch.

@@ -11,7 +11,7 @@ from fusion_lightning.methods.pretrained import load_published
 
 
 class PublishedFusion(LumaFusion):
-    """A network that is used with its published weights, or trained here from scratch.
+    """Base of networks that are used with their published weights, or trained here from scratch.
 
     A subclass takes `weights`, makes its `network`, and calls `use_weights`.
     """

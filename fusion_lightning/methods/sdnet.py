@@ -12,7 +12,7 @@ from fusion_lightning.networks.sdnet import PUBLISHED_NAMES, SDNetNetwork
 
 
 class SDNet(PublishedFusion):
-    """SDNet.
+    """SDNet: fuses, and in training takes the fusion apart into both sources again.
 
     Args:
         weights: The published weight file, used as it is: nothing is left to train. None trains from scratch.
