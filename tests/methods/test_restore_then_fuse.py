@@ -92,7 +92,7 @@ def test_parts_that_do_not_fit_are_refused(batch: FusionBatch) -> None:
 @pytest.mark.parametrize(
     ("specification", "words"),
     [
-        ("Averge", "there is no method 'Averge': did you mean `Average`. `list methods` shows all"),
+        ("Averge", "there is no method 'Averge': did you mean `Average`"),
         ("nothing", "there is no method 'nothing': `list methods` shows all, checkpoints end in .ckpt$"),
         ("nowhere.ckpt", "there is no checkpoint"),
         ({"class_path": "Average", "init_args": {"wide": 1}}, "Average cannot be built"),
