@@ -31,8 +31,8 @@ def open_registration(name: str) -> Registration:
     names = [CLASSICAL, *(model.name for model in models().values() if model.task == "register")]
     aligns = f"{', '.join(names)} or the .ckpt file of a RegistrationNet"
     if not (name in names or name.endswith(".ckpt") or Path(name).is_file() or find_method(name)):
-        meant = nearest(name, names)
-        raise UserError(f"--align {name} is no registration: {meant} it takes {aligns}".replace("  ", " "))
+        meant = f"{nearest(name, names)} it takes {aligns}".lstrip()
+        raise UserError(f"--align {name} is no registration: {meant}")
     registration = build_method("ClassicalRegistration" if name == CLASSICAL else name)
     if not isinstance(registration, Registration):
         raise UserError(f"--align {name} is a {type(registration).__name__}, which does not register: give {aligns}")

@@ -120,8 +120,8 @@ class FusionDataset(Dataset[FusionSample]):
     def _crop_start(self, side: int, step: int, generator: np.random.Generator) -> int:
         """Where a crop begins, in whole steps; half a crop of places beyond either end is drawn too, and moved inside.
 
-        So the border of an image, which a degradation can treat in its own way, is seen as often as its middle; among
-        the places inside alone a crop would hardly ever meet it.
+        So the border of an image, which a degradation can treat in its own way, is seen about as often as its middle;
+        among the places inside alone a crop would hardly ever meet it.
         """
         assert self.crop_size is not None
         last, beyond = max(side - self.crop_size, 0) // step, self.crop_size // 2 // step

@@ -277,7 +277,9 @@ class Work:
 
     def written(self, name: str) -> list[Path]:
         """The files of the results of one of the names, as recorded."""
-        return [self._job.folder / file for file in Journal(self.journal.path).items[name]["files"]]
+        # read again: a volume or a video is recorded by a work of its own
+        recorded = Journal(self.journal.path).items[name]
+        return [self._job.folder / file for file in recorded["files"]]
 
     def outcome(self, name: str) -> str:
         """What became of one of the names, for the last line: ``fused``, or ``restored`` without a fusion."""
