@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed import all_gather_object
 
 from fusion_lightning.batch import FusionBatch
@@ -17,10 +18,10 @@ from fusion_lightning.scoring import ScoreRow, StepOutput
 
 
 class ScoreTable(Callback):
-    """Prints the mean scores, and writes ``scores.csv``, a row per test image and a final ``mean`` row; a table in W&B.
+    """Prints the mean scores of a validation or test; a test's rows go to ``scores.csv`` and a table in W&B.
 
-    Columns are ``name``, ``scenario`` (what was done to the sources) and one per score. An undefined score is
-    ``nan`` in its row and left out of the mean.
+    There is a row per image and a final ``mean`` row. Columns are ``name``, ``scenario`` (what was done to the sources)
+    and one per score. An undefined score is ``nan`` in its row and left out of the mean.
 
     Args:
         folder: Where ``scores.csv`` goes; an earlier one is kept as ``scores-2.csv`` and so on.
@@ -29,6 +30,11 @@ class ScoreTable(Callback):
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.rows: list[ScoreRow] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the means of ``validate``; in a training, progress says the one that counts."""
+        if trainer.state.fn == TrainerFn.VALIDATING and trainer.is_global_zero:
+            _print_means(trainer, "val/")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin an empty table."""
@@ -65,14 +71,18 @@ class ScoreTable(Callback):
         if path.exists():
             path.rename(unused_name(path))
         write_atomic(path, text.getvalue())
-        means = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-        width = max(map(len, means), default=0)
-        for name, value in means.items():
-            print(f"{name:<{width}}  {value:.4f}")
+        _print_means(trainer, "test/")
         print(f"scores written to {path}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_table("test/scores", columns=table[0], data=table[1:-1])
+
+
+def _print_means(trainer: Trainer, prefix: str) -> None:
+    means = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefix)}
+    width = max(map(len, means), default=0)
+    for name, value in means.items():
+        print(f"{name:<{width}}  {value:.4f}")
 
 
 def score_table(rows: list[ScoreRow]) -> list[list[Any]]:

@@ -39,6 +39,7 @@ def _quieten() -> None:
         ".*callbacks used to create the checkpoint need to be provided.*",  # we leave weight averaging out on purpose
         ".*exists and is not empty.*",  # a resumed run goes on in its own folder
         ".*does not have many workers.*",
+        "Grad strides do not match bucket view strides.*",  # of 1x1 convolutions: both strides mean the same memory
     ):
         warnings.filterwarnings("ignore", message=message)
     warnings.filterwarnings(

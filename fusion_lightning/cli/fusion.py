@@ -1,11 +1,10 @@
 """LightningCLI with a folder per run and guards."""
 
-import inspect
 import os
 import re
 import shlex
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -14,7 +13,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from fusion_lightning.callbacks import (
     ConfigRecord,
@@ -23,6 +21,7 @@ from fusion_lightning.callbacks import (
     best_score,
 )
 from fusion_lightning.checkpoints import BestCheckpoint, RunCheckpoint, best_checkpoint
+from fusion_lightning.cli.resumed import Resumed, read_resumed
 from fusion_lightning.cli.trainer import (
     adapted,
     callbacks_of_every_run,
@@ -37,7 +36,7 @@ from fusion_lightning.datamodules import FusionData, why_workers_ended
 from fusion_lightning.errors import UserError, suggestion
 from fusion_lightning.functions_cli import OneSentenceParser
 from fusion_lightning.loggers import WandbRecord, make_loggers
-from fusion_lightning.methods import FusionMethod, check_weights, find_method, method_of, read_checkpoint, start_from
+from fusion_lightning.methods import FusionMethod, start_from
 from fusion_lightning.methods.loading import known_methods
 from fusion_lightning.runs import RunFolder, newest_checkpoint
 from fusion_lightning.zoo import checkpoint_of
@@ -68,8 +67,7 @@ class FusionCLI(LightningCLI):
     def __init__(self, args: list[str], typed: Sequence[str] = ()) -> None:
         self._command_line = list(typed or args)
         self._asked_experiment = stem_of_first_config(args)
-        self._saved_weights: dict[str, Tensor] | None = None
-        self._hyper_parameters: dict[str, Any] = {}
+        self._resumed: Resumed | None = None
         self._typed = typed_arguments(args)
         self._lock: IO[bytes] | None = None
         super().__init__(
@@ -97,8 +95,8 @@ class FusionCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """The parser of one verb; only `fit` begins anew, so only it has something to start from."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "test":
-            parser.set_defaults(verbose=False)  # Lightning's table of 17 digits: `ScoreTable` prints the same scores
+        if subcommand in ("validate", "test"):
+            parser.set_defaults(verbose=False)  # Lightning's table of 17 digits: `ScoreTable` prints the scores
         if subcommand == "fit":
             parser.add_argument(
                 "--start_from",
@@ -110,11 +108,10 @@ class FusionCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where a run goes, and the settings of the callbacks every run has."""
-        saved = self._hyper_parameters
 
         def build(method: type[FusionMethod], /, *arguments: Any, **configured: Any) -> FusionMethod:
             # what a checkpoint says goes to the constructor and never to the parser, which would look for classes in it
-            return method(*arguments, **{**configured, **saved})
+            return method(*arguments, **{**configured, **self._saved()})
 
         parser.add_instantiator(build, FusionMethod)
         parser.add_argument(
@@ -156,29 +153,17 @@ class FusionCLI(LightningCLI):
         LightningCLI would build whatever class the checkpoint names. ``last`` and ``best`` are the run's own.
         """
         config = self.config[self.config.subcommand]
-        asked = _class_name(config)
         if config.get("ckpt_path") in ("last", "best"):
             config["ckpt_path"] = self._own_checkpoint(config)
         path = config.get("ckpt_path")
         if path is None:
             return
         config["ckpt_path"] = str(checkpoint_of(path))  # Lightning reads it, too
-        checkpoint = read_checkpoint(path)
-        held = method_of(checkpoint, path)
-        if held is not find_method(config.model.class_path):
-            raise UserError(
-                f"--ckpt_path {path} holds a {held.__name__}, but the configuration asks for {asked}: "
-                "--ckpt_path continues or scores the same run; --start_from begins another from weights"
-            )
-        self._saved_weights = checkpoint["state_dict"]
-        configured = config.model.get("init_args") or {}
-        for name, value in checkpoint["hyper_parameters"].items():
-            # what a run begins with is in its checkpoint
-            if name in self._typed and name != "stage1_checkpoint":
-                continue
-            self._hyper_parameters[name] = value
-        if overruled := _overruled(held, configured, self._hyper_parameters):
-            rank_zero_info(f"taken from the checkpoint, not from the configuration: {', '.join(overruled)}")
+        self._resumed = read_resumed(path, config.model.class_path, config.model.get("init_args") or {}, self._typed)
+
+    def _saved(self) -> dict[str, Any]:
+        """The hyper-parameters that a checkpoint decides."""
+        return {} if self._resumed is None else self._resumed.hyper_parameters
 
     def _own_checkpoint(self, config: Any) -> str | None:
         """The newest or the best checkpoint of the run that is named; `fit` begins a run that has none yet."""
@@ -236,7 +221,7 @@ class FusionCLI(LightningCLI):
         self._get(self.config_init, "faults").folder = str(self.run.faults)
         self.save_config_kwargs = {
             "folder": str(self.run.path),
-            "hyper_parameters": self._hyper_parameters,
+            "hyper_parameters": self._saved(),
             "save_to_log_dir": False,
         }
         chosen = config.get("logger") not in (None, True)
@@ -303,14 +288,9 @@ class FusionCLI(LightningCLI):
     def _check_before_anything_is_written(self) -> None:
         config = self.config[self.subcommand]
         check_trainer_options(config.trainer)
-        if self._saved_weights is not None:
-            try:
-                check_weights(self.model, self._saved_weights, config.ckpt_path)
-            except UserError as error:
-                typed = sorted(self._typed - {"optimizer", "scheduler"})
-                hint = f"; it was saved with another {' or '.join(typed)}, which can be left out" if typed else ""
-                raise UserError(f"{error}{hint}") from error
-            self._saved_weights = None  # the Trainer reads them itself
+        if self._resumed is not None:
+            self._resumed.check(self.model)
+            self._resumed = self._resumed._replace(weights={})  # the Trainer reads them itself
         learned = any(parameter.requires_grad for parameter in self.model.parameters())
         if self.subcommand == "fit" and not self.model.learns():
             raise UserError(f"{_class_name(config)} has nothing to train: run it with `test` or `predict`")
@@ -347,23 +327,6 @@ class FusionCLI(LightningCLI):
 def _passed(error: Exception, *functions: str) -> bool:
     """Whether an error came through one of these functions."""
     return any(frame.name in functions for frame in traceback.extract_tb(error.__traceback__))
-
-
-def _overruled(method: type[FusionMethod], configured: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
-    """What a configuration says of a method, and its checkpoint says otherwise; defaults are not said by anybody."""
-    defaults: dict[str, Any] = {}
-    for base in reversed(method.__mro__):
-        parameters = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}  # type: ignore[misc]
-        defaults |= {name: parameter.default for name, parameter in parameters.items()}
-    return [
-        f"{name} {value} (not {configured[name]})"
-        for name, value in saved.items()
-        if name in configured and _as_plain(configured[name]) not in (_as_plain(value), _as_plain(defaults.get(name)))
-    ]
-
-
-def _as_plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _class_name(config: Any) -> str:

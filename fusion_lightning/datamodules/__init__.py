@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusion_lightning.datamodules.data import FusionData
-    from fusion_lightning.datamodules.sampler import ResumableLoader, why_workers_ended
+    from fusion_lightning.datamodules.loader import ResumableLoader, why_workers_ended
 
 __all__ = ["FusionData", "ResumableLoader", "why_workers_ended"]
 
-_HOMES = {"FusionData": "data", "ResumableLoader": "sampler", "why_workers_ended": "sampler"}
+_HOMES = {"FusionData": "data", "ResumableLoader": "loader", "why_workers_ended": "loader"}
 
 
 def __getattr__(name: str) -> Any:

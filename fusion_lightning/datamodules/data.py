@@ -1,32 +1,27 @@
 """The data module: any set of paired folders, or scenes rendered from a seed."""
 
-import ctypes
-import multiprocessing.queues
 import os
-import signal
-import sys
 import zlib
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-import cv2
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from fusion_lightning.batch import FusionBatch, FusionSample, collate
 from fusion_lightning.datamodules.check import cache_pairs, check_pairs
 from fusion_lightning.datamodules.dataset import FusionDataset, PairSource
+from fusion_lightning.datamodules.loader import (
+    WORKER_PATIENCE,
+    ResumableLoader,
+    collate_samples,
+    processors,
+    start_worker,
+)
 from fusion_lightning.datamodules.pairing import SPLITS, Folders, PairFiles, find_pairs
 from fusion_lightning.datamodules.pairs import FolderPairs, Side
-from fusion_lightning.datamodules.sampler import (
-    CANNOT_HAND_OVER,
-    WORKER_PATIENCE,
-    EvaluationSampler,
-    ResumableLoader,
-    TrainSampler,
-)
+from fusion_lightning.datamodules.sampler import EvaluationSampler, TrainSampler
 from fusion_lightning.datamodules.split import Found, SplitRule, Splits, make_splits, read_splits, write_splits
 from fusion_lightning.datamodules.synthetic import SyntheticPairs
 from fusion_lightning.degradations import Scenario, degrade, scenario
@@ -37,9 +32,6 @@ _SCENARIOS = (
     "low_light", "over_exposure", "rain", "haze", "blur", "noise", "low_contrast", "stripes", "low_resolution"
 )  # fmt: skip
 _MEDICAL = ("medical_noise", "medical_blur", "medical_low_resolution")
-
-_PR_SET_PDEATHSIG = 1
-"""Linux: the signal that a process gets when the one that started it has ended."""
 
 _NEEDS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
@@ -156,7 +148,7 @@ class FusionData(LightningDataModule):
         self.flip = flip
         self.batch_size = batch_size
         self.split_batch = split_batch
-        self.num_workers = _processors() if num_workers is None else num_workers
+        self.num_workers = processors() if num_workers is None else num_workers
         self.cache = cache
         self.check = check
         self.seed = seed
@@ -297,8 +289,8 @@ class FusionData(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=_collate,
-            worker_init_fn=_start_worker,
+            collate_fn=collate_samples,
+            worker_init_fn=start_worker,
             persistent_workers=self.num_workers > 0,
             timeout=WORKER_PATIENCE if self.num_workers > 0 else 0,
             pin_memory=torch.cuda.is_available(),
@@ -314,40 +306,3 @@ def _find_scenarios(asked: list[str] | dict[str, dict[str, str]] | None, default
 def _keeps_size(scenario: Scenario) -> bool:
     probe, generator = np.zeros((64, 64, 1), np.float32), np.random.default_rng(0)
     return all(degrade(probe, side, generator)[0].shape == probe.shape for side in (scenario.a, scenario.b))
-
-
-def _collate(samples: Sequence[FusionSample]) -> FusionBatch:
-    """Stack samples, or say why they do not stack."""
-    for key in ("source_a", "source_b", "clean_a", "clean_b"):
-        by_size = {sample[key].shape: sample for sample in samples}
-        if len(by_size) > 1:
-            first, second = list(by_size.values())[:2]
-            raise UserError(
-                f"`{key}` of `{first['name']}` ({first['degradation']['scenario']}) and of `{second['name']}` "
-                f"({second['degradation']['scenario']}) differ in size, {tuple(first[key].shape)} and "
-                f"{tuple(second[key].shape)}, so that they do not fit in one batch: set `crop_size`, take "
-                "`up=true` with `downsample`, or set `batch_size: 1`"
-            )
-    return collate(samples)
-
-
-def _start_worker(worker: int) -> None:
-    """Prepare a process that reads ahead."""
-    cv2.setNumThreads(0)  # the workers are the parallelism: threads inside each would only fight for the processors
-    # what asks a run to stop often asks all its processes at once: the workers are needed until the step is finished,
-    # and end with the process that started them
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
-    # without a handler for it, a batch that cannot be handed over is dropped, and is waited for without end
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_cannot_hand_over)  # type: ignore[attr-defined]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _cannot_hand_over(error: Exception, batch: object) -> None:
-    os._exit(CANNOT_HAND_OVER)
-
-
-def _processors() -> int:
-    """Processors this process may use, at most 8; only Linux tells how many it was given."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)

@@ -1,22 +1,13 @@
-"""Samplers of training and evaluation, and a loader that resumes in the middle of an epoch."""
+"""Samplers of training and evaluation."""
 
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from fusion_lightning.batch import FusionBatch
 from fusion_lightning.errors import UserError
 from fusion_lightning.text import counted
-
-CANNOT_HAND_OVER = 74
-"""How a worker process ends when a batch does not fit the shared memory."""
-WORKER_PATIENCE = 600
-"""Seconds that a batch may take."""
 
 
 @dataclass(frozen=True)
@@ -122,78 +113,3 @@ class EvaluationSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.mine)
-
-
-class ResumableLoader(DataLoader[Any]):
-    """A data loader whose state is its place in the epoch, so that a resumed run goes on with the next pair.
-
-    The place counts pairs of all processes: it means the same to another batch size or number of processes.
-    """
-
-    _place = 0
-    """Pairs of this process that were handed out in the epoch, or come before those that will be."""
-    _resume: tuple[int, int] | None = None
-
-    @property
-    def batches_done(self) -> int:
-        """How many batches of the epoch are behind the loader."""
-        return -(-self._place // (self.batch_size or 1))
-
-    def __iter__(self) -> Iterator[FusionBatch]:  # type: ignore[override]
-        self._place = 0
-        if isinstance(self.sampler, TrainSampler):
-            # a checkpoint of a finished epoch must not shorten the next one
-            if self._resume is not None and self._resume[0] == self.sampler.epoch:
-                self._place = self._resume[1]
-            self._resume = None
-            self.sampler.start = self._place
-        batches = super().__iter__()
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except UserError as error:
-                # a worker process wraps its error in a traceback: the sentence is what the user needs
-                raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader"):
-                    raise
-                codes = [worker.exitcode for worker in getattr(self._iterator, "_workers", ())]
-                raise UserError(why_workers_ended(str(error), codes)) from error
-            self._place += self.batch_size or 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its pairs were handed out."""
-        return {"epoch": getattr(self.sampler, "epoch", 0), "pairs": self._place * self._processes}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on behind the pairs of a saved state, if its epoch is the one that runs next."""
-        # checkpoints of version 0.1 count batches
-        pairs = state["pairs"] if "pairs" in state else state["batches"] * (self.batch_size or 1) * self._processes
-        self._place = min(pairs // self._processes, len(self.sampler))  # type: ignore[arg-type]
-        self._resume = (state["epoch"], self._place)
-
-    @property
-    def _processes(self) -> int:
-        return getattr(self.sampler, "num_replicas", 1)
-
-
-def why_workers_ended(report: str, codes: Sequence[int | None] = ()) -> str:
-    """What a DataLoader's report on its worker processes and their exit codes mean, and what to do."""
-    if "timed out" in report:
-        return (
-            f"no batch has come for {WORKER_PATIENCE} seconds: the processes that read ahead wait for a file system or "
-            "for memory; look at the disk, or set --data.num_workers=0 to see where they stop"
-        )
-    told = any(words in report for words in (f"exit code {CANNOT_HAND_OVER}", "Bus error", "shared memory"))
-    if told or not {CANNOT_HAND_OVER, -getattr(signal, "SIGBUS", 0)}.isdisjoint(codes):
-        return (
-            "the processes that read ahead cannot hand over a batch: the shared memory (/dev/shm) is full or too "
-            "small; enlarge it (docker run --shm-size=1g), lower --data.num_workers, or set --data.num_workers=0"
-        )
-    return (
-        f"a process that reads ahead has ended ({' '.join(report.split())}): most often there is not enough memory; "
-        "lower --data.num_workers, or set --data.num_workers=0"
-    )
