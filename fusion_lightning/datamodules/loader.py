@@ -1,11 +1,14 @@
 """A loader that resumes in the middle of an epoch, and the processes that read ahead for it."""
 
+import atexit
 import ctypes
 import multiprocessing.queues
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import cv2
@@ -47,6 +50,12 @@ class ResumableLoader(DataLoader[Any]):
             self._resume = None
             self.sampler.start = self._place
         batches = super().__iter__()
+        if self.num_workers > 0:
+            _reading.add(self)
+            _workers.difference_update([worker for worker in _workers if not worker.is_alive()])
+            _workers.update(getattr(self._iterator, "_workers", ()))
+            atexit.unregister(_end_workers)
+            atexit.register(_end_workers)  # before what torch and multiprocessing registered, which wait for them
         while True:
             try:
                 batch = next(batches)
@@ -77,6 +86,22 @@ class ResumableLoader(DataLoader[Any]):
     @property
     def _processes(self) -> int:
         return getattr(self.sampler, "num_replicas", 1)
+
+
+_reading: weakref.WeakSet[ResumableLoader] = weakref.WeakSet()
+"""The loaders that have processes which read ahead."""
+_workers: set[BaseProcess] = set()
+"""Those processes, also of loaders that are gone: one that missed that it is no longer needed goes on waiting."""
+
+
+def _end_workers() -> None:
+    """End the processes that still read ahead when Python ends: they ignore the signal with which it asks them to."""
+    for loader in _reading:
+        iterator: Any = loader._iterator
+        if iterator is not None:
+            iterator._shutdown_workers()
+    for worker in _workers:
+        worker.kill()
 
 
 def why_workers_ended(report: str, codes: Sequence[int | None] = ()) -> str:

@@ -1,5 +1,7 @@
 """The data module: crops, twins, mistakes that are named, memory and checks."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -274,3 +276,16 @@ def test_overfitting_repeats_the_same_batches(tmp_path: Path) -> None:
     limits = {"overfit_batches": 2, "max_epochs": 2, "limit_val_batches": 0, "enable_checkpointing": False}
     Trainer(default_root_dir=tmp_path, **limits, **OPTIONS).fit(model, _small())
     assert model.names == 2 * [["street_00000", "street_00001"], ["street_00002", "street_00003"]]
+
+
+def test_a_script_that_has_not_read_all_batches_ends() -> None:
+    script = """
+from fusion_lightning.datamodules import FusionData
+data = FusionData(length=16, scene_size=64, crop_size=32, num_workers=1)
+data.setup("test")
+loader = data.test_dataloader()
+print(next(iter(loader))["name"][0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split()[-1] == "street_00000"
+    assert not done.stderr
