@@ -39,3 +39,12 @@ def test_scores_are_printed_and_an_earlier_table_is_set_aside(
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("test/"))
     assert f"{float(mean[2]):.4f}" == next(iter(printed.values()))
     assert len(printed) >= len(mean) - 2
+
+
+def test_a_validation_prints_its_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = FusionData(length=8, scene_size=64, scenarios=["clean"], batch_size=1, num_workers=0)
+    trainer = Trainer(logger=False, accelerator="cpu", callbacks=[ScoreTable(str(tmp_path))], enable_progress_bar=False)
+    (means,) = trainer.validate(Average(), datamodule=data, verbose=False)
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("val/"))
+    assert printed == {name: f"{value:.4f}" for name, value in means.items()}
+    assert not (tmp_path / "scores.csv").exists()
