@@ -52,7 +52,6 @@ class ResumableLoader(DataLoader[Any]):
         batches = super().__iter__()
         if self.num_workers > 0:
             _reading.add(self)
-            _workers.difference_update([worker for worker in _workers if not worker.is_alive()])
             _workers.update(getattr(self._iterator, "_workers", ()))
             atexit.unregister(_end_workers)
             atexit.register(_end_workers)  # before what torch and multiprocessing registered, which wait for them
@@ -90,7 +89,7 @@ class ResumableLoader(DataLoader[Any]):
 
 _reading: weakref.WeakSet[ResumableLoader] = weakref.WeakSet()
 """The loaders that have processes which read ahead."""
-_workers: set[BaseProcess] = set()
+_workers: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 """Those processes, also of loaders that are gone: one that missed that it is no longer needed goes on waiting."""
 
 

@@ -279,11 +279,18 @@ def test_overfitting_repeats_the_same_batches(tmp_path: Path) -> None:
 
 
 def test_a_script_that_has_not_read_all_batches_ends() -> None:
+    """And a process that it forks, as several devices in a notebook do, reads ahead by itself."""
     script = """
+import multiprocessing
 from fusion_lightning.datamodules import FusionData
 data = FusionData(length=16, scene_size=64, crop_size=32, num_workers=1)
 data.setup("test")
 loader = data.test_dataloader()
+next(iter(loader))
+forked = multiprocessing.get_context("fork").Process(target=lambda: next(iter(data.test_dataloader())))
+forked.start()
+forked.join()
+assert forked.exitcode == 0
 print(next(iter(loader))["name"][0])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
