@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion_lightning.commands.statistics import bootstrap_interval, places
+from fusion_lightning.commands.statistics import Scores, bootstrap_interval, heading, places
 from fusion_lightning.metrics import METRICS
 
 LEADS = ("MI", "VIF", "Qabf", "SSIM")
 """The scores in which a method shall lead."""
 
-Means = dict[str, np.ndarray]
-"""Column of scores.csv -> a value for every pair, in the order of their names."""
+Groups = dict[tuple[str, str], dict[str, Scores]]
+"""Data set and scenario -> method -> its scores, the pairs in the order of their names."""
 
 
 def main() -> None:
@@ -36,10 +36,6 @@ def main() -> None:
     print(gains(groups, arguments.ours))
     for data in dict.fromkeys(data for data, _ in groups):
         print(f"## {data}\n\n{scores({key[1]: group for key, group in groups.items() if key[0] == data})}")
-
-
-Groups = dict[tuple[str, str], dict[str, Means]]
-"""Data set and scenario -> method -> its scores."""
 
 
 def read(files: Sequence[Path]) -> Groups:
@@ -57,7 +53,7 @@ def read(files: Sequence[Path]) -> Groups:
             if sorted(images) != names:
                 raise SystemExit(f"error: {method} has other pairs of {', '.join(key)} than the methods before it")
             columns = [column for column in images[names[0]] if column not in ("data", "scenario", "method", "name")]
-            values = {one: np.array([float(images[name][one] or "nan") for name in names]) for one in columns}
+            values = {one: np.array([float(images[name][one]) for name in names]) for one in columns}
             groups.setdefault(key, {})[method] = values
     return groups
 
@@ -90,11 +86,11 @@ def gains(groups: Groups, ours: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _gain(means: Means, side: str) -> str:
+def _gain(values: Scores, side: str) -> str:
     """Over the pairs whose source was degraded, which is those with a finite PSNR as delivered."""
-    if f"PSNR_{side}" not in means:
+    if f"PSNR_{side}" not in values:
         return "–"
-    before, after = means[f"PSNR_{side}_in"], means[f"PSNR_{side}"]
+    before, after = values[f"PSNR_{side}_in"], values[f"PSNR_{side}"]
     degraded = np.isfinite(before)
     if not degraded.any():
         return "as it was"
@@ -103,13 +99,11 @@ def _gain(means: Means, side: str) -> str:
     return f"{before[degraded].mean():.1f} → {after[degraded].mean():.1f} ({gain.mean():+.1f} ± {(high - low) / 2:.1f})"
 
 
-def scores(scenarios: dict[str, dict[str, Means]]) -> str:
+def scores(scenarios: dict[str, dict[str, Scores]]) -> str:
     """Mean scores of one data set; the best of every scenario in bold."""
     first = next(iter(next(iter(scenarios.values())).values()))
-    names = [name for name in METRICS if name in first]
-    names.sort(key=list(first).index)
-    arrows = {True: "↑", False: "↓", None: "→ 0"}
-    heads = " | ".join(f"{name} {arrows[METRICS[name].higher_is_better]}" for name in names)
+    names = [name for name in first if name in METRICS]
+    heads = " | ".join(map(heading, names))
     lines = [f"| scenario | method | {heads} |", "| --- | --- |" + " ---: |" * len(names)]
     for scenario, methods in scenarios.items():
         means = {method: [float(values[name].mean()) for name in names] for method, values in methods.items()}

@@ -19,7 +19,7 @@ def summary(scores: Scores, images: int) -> Table:
     rows = []
     for metric, values in scores.items():
         defined = values[~np.isnan(values)]
-        rows.append([Cell(_heading(metric)), Cell(_mean_and_spread(defined)), Cell(str(len(defined)))])
+        rows.append([Cell(heading(metric)), Cell(_mean_and_spread(defined)), Cell(str(len(defined)))])
     return Table(f"{counted(images, 'image')}, mean ± standard deviation", ["metric", "value", "images"], rows)
 
 
@@ -34,7 +34,7 @@ def comparison(scores: Mapping[str, Scores]) -> Table:
     for i, method in enumerate(scores):
         cells = [Cell(_mean_and_spread(columns[metric][i]), ranks[metric][i]) for metric in metrics]
         rows.append([Cell(method), *cells])
-    return Table("mean ± standard deviation", ["method", *map(_heading, metrics)], rows)
+    return Table("mean ± standard deviation", ["method", *map(heading, metrics)], rows)
 
 
 def differences(scores: Mapping[str, Scores]) -> Table:
@@ -56,7 +56,7 @@ def differences(scores: Mapping[str, Scores]) -> Table:
             else:
                 difference = values[i] - values[best]
                 row.append(Cell(f"{difference.mean():+.4g} [{_interval(difference)}]"))
-    return Table("difference to the best [95 % confidence interval]", ["method", *map(_heading, metrics)], rows)
+    return Table("difference to the best [95 % confidence interval]", ["method", *map(heading, metrics)], rows)
 
 
 def wins(scores: Mapping[str, Scores]) -> Table:
@@ -68,7 +68,7 @@ def wins(scores: Mapping[str, Scores]) -> Table:
         counts = (distances == distances.min(axis=0)).sum(axis=1).tolist() if distances.size else [0] * len(rows)
         for row, count, place in zip(rows, counts, places([-count for count in counts]), strict=True):
             row.append(Cell(str(count), place if count else 0))
-    return Table("images on which a method is the best", ["method", *map(_heading, metrics)], rows)
+    return Table("images on which a method is the best", ["method", *map(heading, metrics)], rows)
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -127,6 +127,6 @@ def _interval(values: np.ndarray) -> str:
     return "–" if len(values) == 1 else "{:+.4g}, {:+.4g}".format(*bootstrap_interval(values))
 
 
-def _heading(metric: str) -> str:
+def heading(metric: str) -> str:
     """The metric and its direction: ↑ higher is better, ↓ lower, → 0 closer to 0."""
     return f"{metric} " + {True: "↑", False: "↓", None: "→ 0"}[METRICS[metric].higher_is_better]
